@@ -1,1 +1,65 @@
-"""causalsat"""
+"""causalsat: causal inference with satellite images.
+
+Pixels → embeddings → study → fit → effect table. Names load when they are first used, so
+``import causalsat`` stays fast and changes no global state.
+"""
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "embed": "causalsat.raster.job",
+    "Bands": "causalsat.raster.encoders.bands",
+    "Rcf": "causalsat.raster.encoders.rcf",
+    "Normalise": "causalsat.raster.normalise",
+    "Dates": "causalsat.raster.dates",
+    "Embeddings": "causalsat.study.embeddings",
+    "Folds": "causalsat.study.folds",
+    "Bootstrap": "causalsat.inference.options",
+    "Sandwich": "causalsat.inference.options",
+    "EffectTable": "causalsat.effects.table",
+    "CheckResult": "causalsat.checks.result",
+    "image_ate": "causalsat.estimators.image_ate",
+    "AteResult": "causalsat.estimators.ate_result",
+    "Eligibility": "causalsat.estimators.ate_design",
+    "run_study": "causalsat.config",
+    "r_companion_path": "causalsat.interop.r",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+logging.getLogger("causalsat").addHandler(logging.NullHandler())
+
+if TYPE_CHECKING:
+    from causalsat.checks.result import CheckResult as CheckResult
+    from causalsat.effects.table import EffectTable as EffectTable
+    from causalsat.estimators.ate_design import Eligibility as Eligibility
+    from causalsat.estimators.ate_result import AteResult as AteResult
+    from causalsat.estimators.image_ate import image_ate as image_ate
+    from causalsat.inference.options import Bootstrap as Bootstrap
+    from causalsat.inference.options import Sandwich as Sandwich
+    from causalsat.interop.r import r_companion_path as r_companion_path
+    from causalsat.raster.dates import Dates as Dates
+    from causalsat.raster.encoders.bands import Bands as Bands
+    from causalsat.raster.encoders.rcf import Rcf as Rcf
+    from causalsat.raster.job import embed as embed
+    from causalsat.raster.normalise import Normalise as Normalise
+    from causalsat.study.embeddings import Embeddings as Embeddings
+    from causalsat.study.folds import Folds as Folds
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in {"raster", "study", "simulate", "checks", "effects", "inference", "estimators", "kernels", "interop"}:
+        return importlib.import_module(f"causalsat.{name}")
+    raise AttributeError(f"module 'causalsat' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
