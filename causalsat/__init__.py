@@ -25,7 +25,7 @@ _HOMES = {
     "image_ate": "causalsat.estimators.image_ate",
     "AteResult": "causalsat.estimators.ate_result",
     "Eligibility": "causalsat.estimators.ate_design",
-    "run_study": "causalsat.config",
+    "run_study": "causalsat.run",
     "r_companion_path": "causalsat.interop.r",
 }
 
