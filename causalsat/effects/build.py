@@ -54,6 +54,7 @@ def build(
     facts = {**plain_meta({} if meta is None else meta), "level": number("level", level, 0.0, 1.0)}
     facts["interval"] = str(interval)
     given = [name for name, value in (("conf", conf), ("p_value", p_value)) if value is not None]
+    _check_covariance(carried.covariance, vector("std_error", std_error, k))
     error, reasons = _checked_errors(effect, vector("std_error", std_error, k), unavailable)
     tests = compute_tests(
         interval, effect, error, carried, level=facts["level"], n_clusters=facts.get("n_clusters"),
@@ -156,6 +157,21 @@ def _checked_errors(
             f"Rows {silent} have a NaN estimate or std_error without a reason; pass unavailable={{row: why}}."
         )
     return error, reasons
+
+
+def _check_covariance(covariance: np.ndarray | None, std_error: np.ndarray) -> None:
+    """The diagonal of the covariance must be the squared standard errors, or contrasts would contradict the rows."""
+    if covariance is None:
+        return
+    diagonal = np.diag(covariance)
+    known = np.isfinite(diagonal) & np.isfinite(std_error)
+    wrong = known & ~np.isclose(diagonal, std_error**2, rtol=1e-6, atol=0.0)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"covariance[{row}, {row}]={diagonal[row]:.6g} is not the square of std_error[{row}]={std_error[row]:.6g}; "
+            "scale both with the same small-sample factor."
+        )
 
 
 def all_reasons(

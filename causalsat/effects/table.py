@@ -14,6 +14,8 @@ from causalsat.public import public
 if TYPE_CHECKING:
     import pandas as pd
 
+    from causalsat.inference.joint import Wald
+
 CORE = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high", "n_obs")
 BANDS = ("band_low", "band_high")
 ADJUSTED = "p_adjusted"
@@ -45,8 +47,10 @@ class EffectTable:
     Examples
     --------
     >>> from causalsat import EffectTable
-    >>> table = EffectTable.build({"adjust": ["none", "image"]}, term="road", estimate=[1.5, 0.5], std_error=[0.2, 0.25],
-    ...                           n_obs=400, covariance=[[0.04, 0.03], [0.03, 0.0625]], meta={"estimator": "ate"})
+    >>> table = EffectTable.build(
+    ...     {"adjust": ["none", "image"]}, term="road", estimate=[1.5, 0.5], std_error=[0.2, 0.25],
+    ...     covariance=[[0.04, 0.03], [0.03, 0.0625]], n_obs=400, meta={"estimator": "ate"},
+    ... )
     >>> table.contrast("none - image").row()["estimate"]
     1.0
     """
@@ -245,7 +249,7 @@ class EffectTable:
         level, method : optional
             As in :meth:`interval`.
         """
-        from causalsat.effects.arithmetic import contrast
+        from causalsat.effects.contrasts import contrast
 
         return contrast(self, expression, level, method)
 
@@ -268,10 +272,19 @@ class EffectTable:
 
         return joint(self, level, method, seed)
 
+    def wald(self, expression: str | Sequence[str] | None = None) -> "Wald":
+        """Wald test that all rows (or all expressions, as in :meth:`contrast`) equal their null at once.
+
+        Returns ``(chi2, df, p_value)``; df is the rank of the covariance.
+        """
+        from causalsat.effects.uncertainty import wald_test
+
+        return wald_test(self, expression)
+
     @staticmethod
     def concat(tables: "Sequence[EffectTable]") -> "EffectTable":
-        """Stack tables; see :func:`causalsat.effects.rows.concat` for what becomes of draws and covariance."""
-        from causalsat.effects.rows import concat
+        """Stack tables; see :func:`causalsat.effects.stack.concat` for what becomes of draws and covariance."""
+        from causalsat.effects.stack import concat
 
         return concat(tables)
 

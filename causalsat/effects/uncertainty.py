@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from causalsat.effects.carried import Carried
-from causalsat.errors import OptionError, nearest
+from causalsat.errors import OptionError, nearest, number, one_of
+from causalsat.inference.intervals import INTERVALS as METHODS
+from causalsat.inference.intervals import acceleration, interval
 
-METHODS = ("normal", "percentile", "basic", "bca", "studentized")
+if TYPE_CHECKING:
+    from causalsat.effects.table import EffectTable
+    from causalsat.inference.joint import Wald
+
+JOINT_COLUMNS = ("band_low", "band_high", "p_adjusted")
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,6 @@ def compute_tests(
 def _interval(
     method: str, estimate: np.ndarray, std_error: np.ndarray, carried: Carried, level: float, n_clusters: object
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Mapping[int, str]]:
-    from causalsat.inference.intervals import interval
-
     found = interval(
         method, estimate, std_error, level=level, draws=carried.draws, df=carried.df,
         acceleration=_acceleration(method, carried, n_clusters), draw_std_error=carried.draw_std_error,
@@ -72,7 +77,81 @@ def _acceleration(method: str, carried: Carried, n_clusters: object) -> np.ndarr
             'interval="bca" needs acceleration=, or influence= of independent rows; '
             'this table carries neither. Use "percentile", or refit with bca intervals.'
         )
-    centred = carried.influence - carried.influence.mean(axis=0)[None, :]
-    spread = (centred**2).sum(axis=0)
-    cubes = (centred**3).sum(axis=0)
-    return np.where(spread > 0.0, cubes / (6.0 * np.where(spread > 0.0, spread, 1.0) ** 1.5), 0.0)
+    return acceleration(carried.influence)
+
+
+def given_reasons(table: "EffectTable") -> dict[int, str]:
+    """Row → the reason that was given for its missing estimate or standard error."""
+    told = {int(row): why for row, why in table.meta["unavailable"].items()}
+    return {row: why.get("estimate", why.get("std_error", "")) for row, why in told.items()}
+
+
+def another_interval(table: "EffectTable", level: float | None, method: str | None) -> "EffectTable":
+    """The same effects with another level or method; see :meth:`causalsat.EffectTable.interval`."""
+    from causalsat.effects.build import assemble
+    from causalsat.effects.rows import copied
+
+    wanted = number("level", table.level if level is None else level, 0.0, 1.0)
+    if method is None and wanted == table.level:
+        return table
+    kind = str(table.meta["interval"]) if method is None else one_of("method", method, METHODS)
+    supplied = set(table.meta.get("supplied", []))
+    if method is None and "conf" in supplied:
+        raise OptionError(
+            f'The intervals of this table ("{kind}") came from the estimator, so another level needs a refit with '
+            f'level={wanted:g}, or a method named here: method="normal", or "percentile" where there are draws.'
+        )
+    kept = table["p_value"] if method is None and "p_value" in supplied else None
+    tests = compute_tests(
+        kind, table["estimate"], table["std_error"], table.carried, level=wanted, p_value=kept,
+        n_clusters=table.meta.get("n_clusters"),
+    )  # fmt: skip
+    fresh = {
+        "statistic": tests.statistic,
+        "p_value": tests.p_value,
+        "conf_low": tests.low,
+        "conf_high": tests.high,
+    }
+    columns = {n: fresh.get(n, v) for n, v in table.columns.items() if n not in JOINT_COLUMNS}
+    meta = {n: v for n, v in copied(table.meta).items() if n != "joint"} | {"level": wanted, "interval": kind}
+    return assemble(
+        table.index_names, columns, meta, table.carried, reasons=given_reasons(table), tests=tests,
+        supplied=() if kept is None else ("p_value",),
+    )  # fmt: skip
+
+
+def joint(table: "EffectTable", level: float | None, method: str | None, seed: int) -> "EffectTable":
+    """Bands and adjusted p-values over all rows; see :meth:`causalsat.EffectTable.joint`."""
+    from causalsat.effects.build import freeze
+    from causalsat.effects.rows import copied
+    from causalsat.inference.joint import ADJUSTMENTS, adjusted_p_values, sup_t
+
+    base = table if level is None else another_interval(table, level, None)
+    draws, covariance = base.draws, base.covariance
+    kind = ("holm" if draws is None else "romano_wolf") if method is None else one_of("method", method, ADJUSTMENTS)
+    bands = sup_t(
+        base["estimate"], base["std_error"], level=base.level, draws=draws,
+        covariance=covariance, seed=seed, df=float(base.carried.df.min()),
+    )  # fmt: skip
+    adjusted = adjusted_p_values(
+        kind, base["estimate"], base["std_error"], base["p_value"], draws, null=base.carried.null
+    )
+    meta = copied(base.meta)
+    meta["joint"] = {
+        "level": base.level, "method": kind, "critical": bands.critical, "source": bands.source,
+        "family": list(base.labels), "n_family": bands.n_family, "n_outside": len(base) - bands.n_family,
+        "n_failed": bands.n_failed, "reason": bands.reason, "seed": seed,
+    }  # fmt: skip
+    columns = base.columns | {"band_low": bands.low, "band_high": bands.high, "p_adjusted": adjusted}
+    return freeze(base.index_names, columns, meta, base.carried)
+
+
+def wald_test(table: "EffectTable", expressions: Any) -> "Wald":
+    """Joint test that all rows, or all expressions, equal their null; see :meth:`causalsat.EffectTable.wald`."""
+    from causalsat.effects.contrasts import contrast
+    from causalsat.inference.joint import wald
+
+    tested = table if expressions is None else contrast(table, expressions, None, "normal")
+    if tested.covariance is None:
+        raise OptionError("wald() needs the covariance of the rows; this table carries none.")
+    return wald(tested["estimate"] - tested.carried.null, tested.covariance)

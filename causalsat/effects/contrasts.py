@@ -1,0 +1,148 @@
+"""Linear combinations of the rows of a table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from causalsat.effects.build import assemble, index_column
+from causalsat.effects.carried import Carried
+from causalsat.effects.expression import Linear, is_word, parse
+from causalsat.effects.rows import copied, show_value
+from causalsat.effects.table import EffectTable
+from causalsat.effects.uncertainty import METHODS, compute_tests
+from causalsat.errors import OptionError, number
+
+
+def contrast(
+    table: EffectTable, expression: str | Sequence[str], level: float | None, method: str | None
+) -> EffectTable:
+    """``L θ + c`` for each expression; see :meth:`causalsat.EffectTable.contrast`."""
+    texts = [expression] if isinstance(expression, str) else list(expression)
+    linear = [parse(text, table.labels) for text in texts]
+    kind = _method(table, method)
+    width = number("level", table.level if level is None else level, 0.0, 1.0)
+    carried = _carried(table, linear)
+    estimate = np.array([_dot(e, table["estimate"]) + e.constant for e in linear])
+    std_error, sources = _std_errors(table, linear, carried)
+    reasons = _reasons(table, linear, estimate, std_error)
+    std_error = np.where(np.isnan(estimate), np.nan, std_error)
+    n_clusters = table.meta.get("n_clusters")
+    tests = compute_tests(kind, estimate, std_error, carried, level=width, n_clusters=n_clusters)
+    meta = {name: value for name, value in copied(table.meta).items() if name != "joint"}
+    meta |= {"level": width, "interval": kind}
+    meta["contrast"] = {"expressions": [e.written(_quoted(table)) for e in linear], "std_error": sources}
+    columns = _index(table, linear) | {
+        "estimate": estimate,
+        "std_error": std_error,
+        "statistic": tests.statistic,
+        "p_value": tests.p_value,
+        "conf_low": tests.low,
+        "conf_high": tests.high,
+        "n_obs": np.array([table["n_obs"][e.rows].min() for e in linear], dtype=np.int64),
+    }
+    return assemble(table.index_names, columns, meta, carried, reasons=reasons, tests=tests)
+
+
+def _method(table: EffectTable, method: str | None) -> str:
+    kind = str(table.meta["interval"]) if method is None else method
+    if method is None and kind not in METHODS:
+        raise OptionError(
+            f'The intervals of this table ("{kind}") came from the estimator and have no rule for a contrast; '
+            'pass method="normal", or "percentile" where the table has draws.'
+        )
+    return kind
+
+
+def _dot(e: Linear, values: np.ndarray) -> float:
+    """Only the rows named enter, so that a NaN elsewhere stays there."""
+    return float(e.weights[e.rows] @ values[e.rows])
+
+
+def _combined(values: np.ndarray | None, linear: Sequence[Linear]) -> np.ndarray | None:
+    if values is None:
+        return None
+    return np.stack([values[:, e.rows] @ e.weights[e.rows] for e in linear], axis=1)
+
+
+def _carried(table: EffectTable, linear: Sequence[Linear]) -> Carried:
+    draws = _combined(table.draws, linear)
+    if draws is not None:
+        draws = draws + np.array([e.constant for e in linear])[None, :]
+    return Carried(
+        df=np.array([table.carried.df[e.rows].min() for e in linear]),
+        null=np.zeros(len(linear)),
+        covariance=_covariance(table, linear),
+        draws=draws,
+        influence=_combined(table.influence, linear),
+    )
+
+
+def _covariance(table: EffectTable, linear: Sequence[Linear]) -> np.ndarray | None:
+    """``L V L'``, entry by entry over the rows named, so that an unknown covariance spoils only its own entries."""
+    if table.covariance is None:
+        return None
+    found = np.empty((len(linear), len(linear)))
+    for i, a in enumerate(linear):
+        for j, b in enumerate(linear):
+            block = table.covariance[np.ix_(a.rows, b.rows)]
+            found[i, j] = a.weights[a.rows] @ block @ b.weights[b.rows]
+    return found
+
+
+def _std_errors(table: EffectTable, linear: Sequence[Linear], carried: Carried) -> tuple[np.ndarray, list[str]]:
+    """Standard errors and where each comes from: "row", "covariance", "draws" or "" (not known)."""
+    errors, sources = [], []
+    for j, e in enumerate(linear):
+        variance = np.nan if carried.covariance is None else carried.covariance[j, j]
+        if e.rows.size == 1:
+            errors.append(abs(float(e.weights[e.rows[0]])) * float(table["std_error"][e.rows[0]]))
+            sources.append("row")
+        elif np.isfinite(variance):
+            errors.append(float(np.sqrt(max(variance, 0.0))))
+            sources.append("covariance")
+        else:
+            spread = _spread(carried.draws, j)
+            errors.append(spread)
+            sources.append("" if np.isnan(spread) else "draws")
+    return np.array(errors), sources
+
+
+def _spread(draws: np.ndarray | None, j: int) -> float:
+    fine = np.empty(0) if draws is None else draws[np.isfinite(draws[:, j]), j]
+    return float(fine.std(ddof=1)) if fine.size > 1 else float("nan")
+
+
+def _reasons(
+    table: EffectTable, linear: Sequence[Linear], estimate: np.ndarray, std_error: np.ndarray
+) -> dict[int, str]:
+    reasons: dict[int, str] = {}
+    for j, e in enumerate(linear):
+        if np.isfinite(estimate[j]) and np.isfinite(std_error[j]):
+            continue
+        column = "estimate" if np.isnan(estimate[j]) else "std_error"
+        bad = [int(r) for r in e.rows if np.isnan(table[column][r])]
+        if bad:
+            why = table.meta["unavailable"][str(bad[0])][column]
+            reasons[j] = f"{table.labels[bad[0]]} is not available: {why}"
+        else:
+            reasons[j] = "the covariance between these rows is not known and the table carries no draws"
+    return reasons
+
+
+def _quoted(table: EffectTable) -> list[str]:
+    return [label if is_word(label) else f"`{label}`" for label in table.labels]
+
+
+def _index(table: EffectTable, linear: Sequence[Linear]) -> dict[str, np.ndarray]:
+    """Index values that all rows of a contrast share are kept; others are written as the expression."""
+    columns: dict[str, np.ndarray] = {}
+    for name in table.index_names:
+        shown = [show_value(v) for v in table[name].tolist()]
+        shared = [len({shown[r] for r in e.rows}) == 1 for e in linear]
+        if all(shared):
+            columns[name] = table[name][np.array([e.rows[0] for e in linear])]
+        else:
+            columns[name] = index_column(
+                name, [shown[e.rows[0]] if one else e.written(shown) for e, one in zip(linear, shared)], len(linear)
+            )
+    return columns | {"term": np.array([e.written(_quoted(table)) for e in linear])}
