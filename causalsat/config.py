@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ METHODS = {"image_ate": "causalsat.estimators.image_ate"}
 STUDY_KEYS = {"title", "table", "embeddings"}
 DATA_ARGUMENTS = {"data", "embeddings", "progress"}
 ENCODERS = {"rcf": "Rcf", "bands": "Bands"}
+PLACES_OF_TABLE = "of the table"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise OptionError(f"{path} is not valid TOML: {error}.") from error
     for text in overrides:
         _override(document, text)
-    return resolve(path, document)
+    return resolve(path, expanded(document))
+
+
+def data_folder() -> Path:
+    """The folder of shared data: the environment variable CAUSALSAT_DATA, else ``causalsat`` in the user's cache."""
+    named = os.environ.get("CAUSALSAT_DATA")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "causalsat"
+
+
+def expanded(value: Any) -> Any:
+    """``$CAUSALSAT_DATA`` in any text of a study file becomes the data folder."""
+    if isinstance(value, Mapping):
+        return {key: expanded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expanded(item) for item in value]
+    return value.replace("$CAUSALSAT_DATA", str(data_folder().absolute())) if isinstance(value, str) else value
 
 
 def resolve(path: Path, document: Mapping[str, Any]) -> RunConfig:
@@ -149,8 +166,7 @@ def call_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _embed_arguments(path: Path, block: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(block)
     given.setdefault("out", "embeddings")
-    if "places" not in given:
-        given["places"] = document["study"]["table"]
+    given.setdefault("places", PLACES_OF_TABLE)
     if "embedding_key" not in given:
         keys = {str(document[m]["embedding_key"]) for m in METHODS if "embedding_key" in document.get(m, {})}
         if len(keys) == 1:
