@@ -18,6 +18,7 @@ ESTIMANDS = ("ate", "att", "ato")
 METHODS = ("aipw", "ipw", "outcome")
 FORMS = ("fitted", "orthogonal")
 NUISANCE_COLUMNS = ("g0", "g1", "m")
+DIFFERENCE = "difference_in_means"
 
 
 @public
@@ -146,6 +147,8 @@ def validated_options(**given: Any) -> AteOptions:
     estimands = several("estimand", given["estimand"], ESTIMANDS)
     if normalize == "odds" and set(estimands) != {"att"}:
         raise OptionError('normalize="odds" rescales the odds weights of the ATT; use it with estimand="att" alone.')
+    if normalize == "arm" and given["form"] == "orthogonal" and "ato" in estimands:
+        raise OptionError('normalize="arm" rescales inverse weights; the orthogonal ATO has none. Use form="fitted".')
     trim = given["trim"]
     if trim is not None and trim != "crump":
         trim = number("trim", trim, 0.0, 0.5)
@@ -301,7 +304,7 @@ def cells_of(options: AteOptions, n_treatments: int, available: Mapping[str, boo
             + "."
         )
     cells = [
-        Cell(t, adjust, "difference" if adjust == "none" else method, estimand)
+        Cell(t, adjust, DIFFERENCE if adjust == "none" else method, estimand)
         for t in range(n_treatments)
         for estimand in options.estimands
         for method in (options.methods)

@@ -1,0 +1,175 @@
+"""Fit the cells of `image_ate`: folds, cross-fitted nuisances, scores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from causalsat.errors import DataError, warn, WeakOverlapWarning
+from causalsat.estimators.ate_design import AteDesign, AteOptions, Arms, Cell
+from causalsat.estimators.nuisances import Nuisances, cross_fit_nuisances
+from causalsat.study.folds import deal_folds, training_sets
+
+
+@dataclass(frozen=True)
+class SetFit:
+    """Nuisances of one treatment and one adjustment set, on the treatment's eligible rows."""
+
+    nuisances: Nuisances
+    keep: np.ndarray
+    trim: float | None
+
+
+@dataclass(frozen=True)
+class CellFit:
+    """Estimates (c,) and influence (n, c) of all cells for one deal of the folds."""
+
+    theta: np.ndarray
+    influence: np.ndarray
+    n_obs: np.ndarray
+    sets: Mapping[tuple[int, str], SetFit]
+    folds: Mapping[int, np.ndarray | None]
+    unavailable: Mapping[int, str] = field(default_factory=dict)
+
+
+def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels: Any, repeat: int) -> CellFit:
+    """One deal of the folds, all nuisances, all scores."""
+    folds = {t: _deal(design, options, arm, units, labels, repeat) for t, arm in enumerate(design.arms) if not arm.reason}
+    wanted = dict.fromkeys((c.treatment, c.adjust) for c in design.cells if c.adjust != "none")
+    sets = {}
+    for t, adjust in wanted:
+        if not design.arms[t].reason:
+            sets[t, adjust] = _fit_set(design, options, t, adjust, folds[t])
+    n = len(design.y)
+    theta = np.full(len(design.cells), np.nan)
+    influence = np.zeros((n, len(design.cells)))
+    n_obs = np.zeros(len(design.cells), dtype=np.int64)
+    unavailable = {}
+    for i, cell in enumerate(design.cells):
+        arm = design.arms[cell.treatment]
+        if arm.reason:
+            influence[:, i] = np.nan
+            unavailable[i] = arm.reason
+            continue
+        value, phi, rows = _score_cell(design, options, cell, arm, sets.get((cell.treatment, cell.adjust)))
+        theta[i], n_obs[i] = value, len(rows)
+        influence[rows, i] = phi * (n / len(rows))
+    return CellFit(theta, influence, n_obs, sets, folds, unavailable)
+
+
+def _deal(
+    design: AteDesign, options: AteOptions, arm: Arms, units: np.ndarray, labels: Any, repeat: int
+) -> np.ndarray | None:
+    if options.folds is None:
+        return None
+    return deal_folds(
+        units[arm.rows],
+        arm.d,
+        n_folds=options.folds.n,
+        seed=options.seed,
+        repeat=repeat,
+        unit_labels=labels,
+    )
+
+
+def set_features(design: AteDesign, adjust: str, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The tabular and image blocks of an adjustment set on ``rows``."""
+    tabular = design.tabular[rows] if adjust in ("tabular", "both") and design.tabular is not None else None
+    image = design.image[rows] if adjust in ("image", "both") and design.image is not None else None
+    return tabular, image
+
+
+def known(design: AteDesign, rows: np.ndarray) -> np.ndarray | None:
+    """The known propensity on ``rows``."""
+    return None if design.known_propensity is None else design.known_propensity[rows]
+
+
+def _fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: np.ndarray | None) -> SetFit:
+    arm = design.arms[t]
+    if design.supplied:
+        nuisances = supplied_nuisances(design, arm.rows, options)
+    else:
+        tabular, image = set_features(design, adjust, arm.rows)
+        nuisances = cross_fit_nuisances(
+            tabular,
+            image,
+            design.y[arm.rows],
+            arm.d,
+            fold,
+            weights=design.weights[arm.rows],
+            options=options.nuisance,
+            train=_training(design, options, arm.rows, fold),
+            seed=options.seed,
+            known_propensity=known(design, arm.rows),
+        )
+    keep, bound = _trimmed(options, nuisances.m)
+    if keep.sum() < 2 or len(np.unique(arm.d[keep])) < 2:
+        raise DataError(f"trim={options.trim!r} leaves no treated or no control rows of {arm.name} (adjust={adjust!r}).")
+    return SetFit(nuisances, keep, bound)
+
+
+def _training(design: AteDesign, options: AteOptions, rows: np.ndarray, fold: np.ndarray | None) -> np.ndarray | None:
+    if fold is None or options.folds is None or not options.folds.buffer_km:
+        return None
+    if design.study.lonlat is None:
+        raise DataError("Folds(buffer_km=...) measures distances: give coords or a GeoDataFrame.")
+    return training_sets(fold, design.study.lonlat[rows], options.folds.buffer_km)
+
+
+def supplied_nuisances(design: AteDesign, rows: np.ndarray, options: AteOptions) -> Nuisances:
+    """Nuisances that the user brought as columns, clipped like ours."""
+    columns = {key: value[rows] for key, value in design.supplied.items()}
+    m_raw = columns["m"]
+    clip = options.nuisance.clip
+    m = np.clip(m_raw, clip, 1 - clip)
+    empty = np.full(len(rows), np.nan)
+    return Nuisances(
+        g0=columns.get("g0", empty),
+        g1=columns.get("g1", empty),
+        m=m,
+        m_raw=m_raw,
+        m_insample=m_raw,
+        fold=np.full(len(rows), -1),
+        penalties={},
+        edge=[],
+        clipped={"share": float((m != m_raw).mean())},
+        notes=["nuisances were supplied as columns"],
+        status=0,
+    )
+
+
+def _trimmed(options: AteOptions, m: np.ndarray) -> tuple[np.ndarray, float | None]:
+    if options.trim is None:
+        return np.ones(len(m), dtype=bool), None
+    if options.trim == "crump":
+        from causalsat.checks.trimming import crump_threshold
+
+        bound = float(crump_threshold(m))
+    else:
+        bound = float(options.trim)
+    keep = (m >= bound) & (m <= 1 - bound)
+    if keep.mean() < 0.95:
+        lost = int((~keep).sum())
+        warn(f"trim={options.trim!r} drops {lost} of {len(m)} rows; the overlap estimand estimand=\"ato\" keeps them all.", WeakOverlapWarning)
+    return keep, bound
+
+
+def _score_cell(
+    design: AteDesign, options: AteOptions, cell: Cell, arm: Arms, fit: SetFit | None
+) -> tuple[float, np.ndarray, np.ndarray]:
+    import jax.numpy as jnp
+
+    from causalsat.estimators.ate_scores import score
+    from causalsat.kernels.precision import float64
+
+    keep = slice(None) if fit is None else fit.keep
+    rows = arm.rows[keep]
+    w = design.weights[rows]
+    nuisances = None if fit is None else tuple(v[keep] for v in (fit.nuisances.g0, fit.nuisances.g1, fit.nuisances.m))
+    with float64():
+        arrays = None if nuisances is None else tuple(jnp.asarray(v, jnp.float64) for v in nuisances)
+        theta, phi = score(
+            cell, options, jnp.asarray(design.y[rows]), jnp.asarray(arm.d[keep]), arrays, jnp.asarray(w / w.mean())
+        )
+        return float(theta), np.asarray(phi, dtype=np.float64), rows
