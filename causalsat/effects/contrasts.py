@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from causalsat.effects.build import assemble, index_column
+from causalsat.effects.build import assemble
 from causalsat.effects.carried import Carried
 from causalsat.effects.expression import Linear, is_word, parse
 from causalsat.effects.rows import copied, show_value
@@ -30,7 +30,7 @@ def contrast(
     tests = compute_tests(kind, estimate, std_error, carried, level=width, n_clusters=n_clusters)
     meta = {name: value for name, value in copied(table.meta).items() if name != "joint"}
     meta |= {"level": width, "interval": kind}
-    meta["contrast"] = {"expressions": [e.written(_quoted(table)) for e in linear], "std_error": sources}
+    meta["contrast"] = {"expressions": [e.written(table.labels) for e in linear], "std_error": sources}
     columns = _index(table, linear) | {
         "estimate": estimate,
         "std_error": std_error,
@@ -129,20 +129,21 @@ def _reasons(
     return reasons
 
 
-def _quoted(table: EffectTable) -> list[str]:
-    return [label if is_word(label) else f"`{label}`" for label in table.labels]
-
-
 def _index(table: EffectTable, linear: Sequence[Linear]) -> dict[str, np.ndarray]:
-    """Index values that all rows of a contrast share are kept; others are written as the expression."""
+    """Values that all rows of a contrast share are kept; others are written as the expression in those values.
+
+    Where every value is shared (``2 * image``) the term is the expression, so that the row is not taken for another.
+    """
     columns: dict[str, np.ndarray] = {}
-    for name in table.index_names:
+    written = np.zeros(len(linear), dtype=bool)
+    for name in (*table.index_names, "term"):
         shown = [show_value(v) for v in table[name].tolist()]
-        shared = [len({shown[r] for r in e.rows}) == 1 for e in linear]
-        if all(shared):
+        shared = np.array([len({shown[r] for r in e.rows}) == 1 for e in linear])
+        if shared.all():
             columns[name] = table[name][np.array([e.rows[0] for e in linear])]
         else:
-            columns[name] = index_column(
-                name, [shown[e.rows[0]] if one else e.written(shown) for e, one in zip(linear, shared)], len(linear)
-            )
-    return columns | {"term": np.array([e.written(_quoted(table)) for e in linear])}
+            columns[name] = np.array([shown[e.rows[0]] if one else e.written(shown) for e, one in zip(linear, shared)])
+        written |= ~shared
+    quoted = [label if is_word(label) else f"`{label}`" for label in table.labels]
+    terms = [str(columns["term"][j]) if written[j] else e.written(quoted) for j, e in enumerate(linear)]
+    return columns | {"term": np.array(terms)}

@@ -64,14 +64,13 @@ def _number_columns(table: "EffectTable") -> list[tuple[str, list[str]]]:
         (NAMES["statistic"], [show_number(v, 2) for v in table["statistic"].tolist()]),
         (NAMES["p_value"], [show_p_value(v) for v in table["p_value"].tolist()]),
         (f"{show_percent(table.level)} interval", _pairs(table["conf_low"], table["conf_high"], decimals)),
-        (NAMES["n_obs"], [str(v) for v in table["n_obs"].tolist()]),
     ]
     if "band_low" in table.columns:
         title = f"{show_percent(table.level)} band"
         columns.append((title, _pairs(table["band_low"], table["band_high"], decimals)))
     if "p_adjusted" in table.columns:
         columns.append((NAMES["p_adjusted"], [show_p_value(v) for v in table["p_adjusted"].tolist()]))
-    return columns
+    return [*columns, (NAMES["n_obs"], [str(v) for v in table["n_obs"].tolist()])]
 
 
 def _pairs(low: "np.ndarray", high: "np.ndarray", decimals: int | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from causalsat.public import public
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from causalsat.inference.joint import Wald
 
@@ -156,7 +158,9 @@ class EffectTable:
         return short_text(self)
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        from causalsat.effects.render_html import NOTEBOOK_STYLE
+
+        return NOTEBOOK_STYLE + self.to_html()
 
     @property
     def draws(self) -> np.ndarray | None:
@@ -299,3 +303,83 @@ class EffectTable:
         from causalsat.effects.plain import plain_column
 
         return {name: plain_column(values) for name, values in self.columns.items()}
+
+    def summary(self) -> str:
+        """Every row as text, then assumptions, intervals, rows left out, missing numbers and warnings."""
+        from causalsat.effects.render_text import full_text
+
+        return full_text(self)
+
+    def to_markdown(self) -> str:
+        """A pipe table with its notes."""
+        from causalsat.effects.render_text import markdown
+
+        return markdown(self)
+
+    def to_latex(self, *, caption: str | None = None, label: str | None = None, notes: bool = True) -> str:
+        """A booktabs ``tabular`` with its notes; a ``table`` around it when there is a caption or a label."""
+        from causalsat.effects.render_latex import latex
+
+        return latex(self, caption, label, notes)
+
+    def to_html(self, *, caption: str | None = None, notes: bool = True) -> str:
+        """A ``table`` element without style or script, then its notes; every text escaped."""
+        from causalsat.effects.render_html import html_table
+
+        return html_table(self, caption, notes)
+
+    def to_csv(self, path: str | Path) -> Path:
+        """UTF-8 CSV of the columns; floats in their shortest exact form, NaN as an empty cell."""
+        from causalsat.effects.frames import to_csv
+
+        return to_csv(self, path)
+
+    def to_geoparquet(self, path: str | Path) -> Path:
+        """GeoParquet (EPSG:4326 points) of a table whose rows have places."""
+        from causalsat.effects.frames import to_geoparquet
+
+        return to_geoparquet(self, path)
+
+    def write(self, path: str | Path) -> Path:
+        """Write everything to ``path`` (``.parquet``) and a JSON file beside it; :meth:`read` is its exact inverse."""
+        from causalsat.effects.storage import write
+
+        return write(self, path)
+
+    @staticmethod
+    def read(path: str | Path) -> "EffectTable":
+        """Read a table that :meth:`write` made: bit-equal numbers, equal meta, draws, influence and covariance."""
+        from causalsat.effects.storage import read
+
+        return read(path)
+
+    def plot(self, ax: "Axes | None" = None, kind: str = "coef") -> "Axes":
+        """Estimates with intervals ("coef"), or points on a map ("map") for rows with places."""
+        from causalsat.effects.plots import plot_table
+
+        return plot_table(self, ax, kind)
+
+    @property
+    def __maketables_coef_table__(self) -> "pd.DataFrame":
+        from causalsat.effects.frames import maketables_frame
+
+        return maketables_frame(self)
+
+    def __maketables_stat__(self, key: str) -> Any:
+        from causalsat.effects.frames import maketables_stat
+
+        return maketables_stat(self, key)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        return str(self.meta.get("outcome", ""))
+
+    @property
+    def __maketables_vcov_info__(self) -> dict[str, Any]:
+        return {"vcov_type": str(self.meta.get("resampling") or self.meta["interval"])}
+
+    @property
+    def __maketables_default_stat_keys__(self) -> list[str]:
+        from causalsat.effects.frames import STAT_KEYS
+
+        return list(STAT_KEYS)
