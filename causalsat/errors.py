@@ -111,6 +111,10 @@ class RasterLayoutWarning(CausalsatWarning):
     """The layout of a raster makes chips expensive; the cure is named."""
 
 
+class ChipSizeWarning(CausalsatWarning):
+    """The chip size is not a whole number of pixels."""
+
+
 class RasterCoverageWarning(CausalsatWarning):
     """Places without usable pixels."""
 

@@ -1,0 +1,173 @@
+"""One raster read onto one chip's grid: a plain window where the grids agree, else one small warp."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalsat.raster.grid import SQUARE_RTOL
+from causalsat.raster.masks import combine, data_set_mask, value_validity, warp_groups
+
+if TYPE_CHECKING:
+    from rasterio import DatasetReader
+
+    from causalsat.raster.sources import Item
+
+PHASE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The grid of one chip: upper left corner and step in its CRS, ``n`` pixels a side."""
+
+    crs: str
+    x: float
+    y: float
+    step: float
+    n: int
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """minx, miny, maxx, maxy."""
+        side = self.n * self.step
+        return self.x, self.y - side, self.x + side, self.y
+
+
+def plain_window(item: "Item", frame: Frame) -> tuple[int, int] | None:
+    """First column and row (from the north) of the chip on the raster's own grid; None where the grids differ."""
+    if item.crs != frame.crs or not item.axis_aligned:
+        return None
+    left, top, step_x, step_y = item.north_up
+    if abs(step_x - frame.step) > SQUARE_RTOL * frame.step or abs(step_y - frame.step) > SQUARE_RTOL * frame.step:
+        return None
+    column, row = (frame.x - left) / step_x, (top - frame.y) / step_y
+    whole = round(column), round(row)
+    off_phase = abs(column - whole[0]) > PHASE_TOLERANCE or abs(row - whole[1]) > PHASE_TOLERANCE
+    return None if off_phase else whole
+
+
+def read_onto(raster: "DatasetReader", item: "Item", frame: Frame, resampling: str, mask_rule: str,
+              out: np.ndarray) -> np.ndarray:  # fmt: skip
+    """Fill ``out`` with the raster's pixels on the chip's grid.
+
+    Parameters
+    ----------
+    raster, item
+        Open data set and its header.
+    frame : Frame
+    resampling : str
+        Name of a rasterio method; used only where grids differ.
+    mask_rule : {"all", "any"}
+    out : ndarray (n, n, bands), zeros on entry
+        Receives the pixels; what is invalid stays or becomes 0.
+
+    Returns
+    -------
+    ndarray (n, n) bool, the valid pixels.
+    """
+    corner = plain_window(item, frame)
+    valid = (
+        _read_warped(raster, item, frame, resampling, out)
+        if corner is None
+        else _read_plain(raster, item, frame, corner, out)
+    )
+    if valid.ndim == 3:
+        bands = valid
+        valid = combine(bands, mask_rule)
+        if not bands.all():
+            out[~bands] = 0
+    if not valid.all():
+        out[~valid] = 0
+    return valid
+
+
+def _read_plain(
+    raster: "DatasetReader", item: "Item", frame: Frame, corner: tuple[int, int], out: np.ndarray
+) -> np.ndarray:
+    from rasterio.windows import Window
+
+    (column, row), n = corner, frame.n
+    left, right = max(column, 0), min(column + n, item.width)
+    top, bottom = max(row, 0), min(row + n, item.height)
+    if left >= right or top >= bottom:
+        return np.zeros((n, n), bool)
+    inside = (slice(top - row, bottom - row), slice(left - column, right - column))
+    first_row = item.height - bottom if item.bottom_up else top
+    window = Window(left, first_row, right - left, bottom - top)
+    part = out[inside]
+    # Reading into a strided view lets GDAL interleave while it copies; a transpose afterwards costs six times as much.
+    raster.read(list(item.bands), window=window, out=part.transpose(2, 0, 1))
+    mask = data_set_mask(raster, item, window)
+    if item.bottom_up:
+        part[:] = part[::-1].copy()
+        mask = None if mask is None else mask[::-1]
+    known = value_validity(part, item.nodata)
+    if known is None and mask is None:
+        if part.shape[:2] == (n, n):
+            return np.ones((n, n), bool)
+        known = np.ones(part.shape, bool)
+    valid = np.zeros(out.shape, bool)
+    valid[inside] = True if known is None else known
+    if mask is not None:
+        valid[inside] &= mask[:, :, None]
+    return valid
+
+
+def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling: str, out: np.ndarray) -> np.ndarray:
+    from rasterio.enums import Resampling
+    from rasterio.transform import from_origin
+    from rasterio.vrt import WarpedVRT
+
+    valid = np.ones(out.shape, bool)
+    grid: dict[str, Any] = {
+        "crs": frame.crs,
+        "transform": from_origin(frame.x, frame.y, frame.step, frame.step),
+        "width": frame.n,
+        "height": frame.n,
+        "resampling": Resampling[resampling],
+    }
+    for positions, options, alpha in warp_groups(item):
+        with WarpedVRT(raster, **grid, **options) as chip:
+            if positions:
+                pixels = chip.read([item.bands[p] for p in positions]).transpose(1, 2, 0)
+                known = value_validity(pixels, tuple(_value(options, item, p) for p in positions))
+                out[:, :, list(positions)] = pixels
+                if known is not None:
+                    valid[:, :, list(positions)] &= known
+            if alpha is not None:
+                valid &= (chip.read(alpha) != 0)[:, :, None]
+    return valid
+
+
+def _value(options: dict[str, Any], item: "Item", position: int) -> float | None:
+    return options.get("nodata", item.nodata[position])
+
+
+def covered_by(item: "Item", frame: Frame) -> np.ndarray:
+    """Pixels of the chip whose centres lie on the raster's grid, ``(n, n)`` bool.
+
+    Corners are projected and pixels between them interpolated, which is exact on the raster's own grid and good to a
+    fraction of a pixel over a chip elsewhere.
+    """
+    from pyproj import Transformer
+
+    n = frame.n
+    left, bottom, right, top = frame.bounds
+    half = frame.step / 2.0
+    xs = np.array([left + half, right - half, left + half, right - half])
+    ys = np.array([top - half, top - half, bottom + half, bottom + half])
+    if item.crs != frame.crs:
+        xs, ys = Transformer.from_crs(frame.crs, item.crs, always_xy=True).transform(xs, ys)
+    a, b, c, d, e, f = item.transform
+    area = a * e - b * d
+    columns = (e * (xs - c) - b * (ys - f)) / area
+    rows = (a * (ys - f) - d * (xs - c)) / area
+    share = np.linspace(0.0, 1.0, n) if n > 1 else np.full(1, 0.5)
+
+    def spread(corner: np.ndarray) -> np.ndarray:
+        upper = corner[0] + (corner[1] - corner[0]) * share
+        lower = corner[2] + (corner[3] - corner[2]) * share
+        return upper[None, :] + (lower - upper)[None, :] * share[:, None]
+
+    column, row = spread(columns), spread(rows)
+    return (column >= 0) & (column <= item.width) & (row >= 0) & (row <= item.height)
