@@ -1,0 +1,128 @@
+"""Cross-fitted outcome regressions and propensity as one function of the row weights."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from causalsat.kernels.cross_fit_logistic import logistic_family, platt
+from causalsat.kernels.cross_fit_ridge import (
+    Moments,
+    Plan,
+    Rows,
+    Sets,
+    block_moments,
+    predicted,
+    ridge_family,
+    tile_share,
+)
+
+OK, NO_VARIATION, EMPTY_ARM, NOT_CONVERGED, NONFINITE = 0, 2, 3, 4, 5
+
+
+class CrossFit(NamedTuple):
+    """What a cross-fit returns, in the order of the data.
+
+    Attributes
+    ----------
+    g0, g1, m : (n,) float64
+        Out-of-fold outcome regressions and propensity, m not clipped; NaN where not asked for.
+    choice : (3, K) int
+        Place in the penalty grid for g0, g1, m; -1 where not asked for.
+    penalty : (3, K) float64
+        The penalty itself.
+    calibration : (K, 2) float64
+        Intercept and slope of the calibration of each outer fold; (0, 1) without.
+    inner : (n, K) float64
+        Inner out-of-fold logits of the training rows of each outer fold.
+    status : () int
+        0 ok, 2 no treatment variation, 3 empty arm, 4 not converged, 5 not finite.
+    """
+
+    g0: Array
+    g1: Array
+    m: Array
+    choice: Array
+    penalty: Array
+    calibration: Array
+    inner: Array
+    status: Array
+
+
+class _Piece(NamedTuple):
+    """One nuisance on the tiles: values (t, r), choice and penalty (K,), status (), inner logits, calibration."""
+
+    values: Array
+    choice: Array
+    penalty: Array
+    status: Array
+    inner: Array
+    calibration: Array
+
+
+def cross_fit(rows: Rows, sets: Sets, weights: Array, plan: Plan) -> CrossFit:
+    """Out-of-fold g0, g1 and unclipped m for row weights (n,); pure, so that a bootstrap can map over weights."""
+    w = jnp.where(rows.valid > 0, weights[rows.index], 0.0)
+    control, treated = block_moments(rows, w, sets.outer.shape[1])
+    pieces = (
+        _outcome(rows, sets, w * (1.0 - rows.treated), control, plan) if plan.control else _blank(rows, sets),
+        _outcome(rows, sets, w * rows.treated, treated, plan) if plan.treated else _blank(rows, sets),
+        _propensity(rows, sets, w, control, treated, plan) if plan.propensity else _blank(rows, sets),
+    )
+    columns = [piece.values.reshape(-1)[rows.place] for piece in pieces]
+    asked = jnp.array([plan.control, plan.treated, plan.propensity])
+    finite = jnp.all(jnp.isfinite(jnp.stack(columns)) | ~asked[:, None])
+    status = jnp.stack([*(piece.status for piece in pieces), jnp.where(finite, OK, NONFINITE)])
+    m = pieces[2]
+    return CrossFit(
+        *columns,
+        choice=jnp.stack([piece.choice for piece in pieces]),
+        penalty=jnp.stack([piece.penalty for piece in pieces]),
+        calibration=m.calibration,
+        inner=m.inner.reshape(-1, sets.outer.shape[0])[rows.place],
+        status=status[jnp.argmax(status != OK)],
+    )
+
+
+def _piece(values: Array, choice: Array, penalty: Array, status: Array, inner: Array | None = None) -> _Piece:
+    k, dtype = choice.shape[0], values.dtype
+    inner = jnp.zeros((*values.shape, k), dtype) if inner is None else inner
+    neutral = jnp.tile(jnp.array([[0.0, 1.0]], dtype), (k, 1))
+    return _Piece(values, choice.astype(jnp.int32), penalty, status, inner, neutral)
+
+
+def _blank(rows: Rows, sets: Sets) -> _Piece:
+    k, dtype = sets.outer.shape[0], rows.y.dtype
+    nothing = jnp.full(rows.y.shape, jnp.nan, dtype)
+    return _piece(nothing, jnp.full((k,), -1), jnp.full((k,), jnp.nan, dtype), jnp.asarray(OK))
+
+
+def _outcome(rows: Rows, sets: Sets, w: Array, moments: Moments, plan: Plan) -> _Piece:
+    """Regression of the outcome in one arm; w is zero outside the arm."""
+    family = ridge_family(moments, sets, plan)
+    status = jnp.where(jnp.all(family.totals > 0), OK, EMPTY_ARM)
+    if not plan.logistic_outcome:
+        return _piece(predicted(rows, family.coefficients), family.choice, family.penalty, status)
+    fit = logistic_family(rows, sets, w, rows.y, family, plan, inner=False)
+    status = jnp.where((status == OK) & ~fit.converged, NOT_CONVERGED, status)
+    return _piece(jax.nn.sigmoid(predicted(rows, fit.coefficients)), fit.choice, fit.penalty, status)
+
+
+def _propensity(rows: Rows, sets: Sets, w: Array, control: Moments, treated: Moments, plan: Plan) -> _Piece:
+    """P(treated | v): the cross moments of the treatment are the first column of the treated Gram."""
+    both = Moments(control.gram + treated.gram, treated.gram[:, :, 0], treated.gram[:, 0, 0])
+    family = ridge_family(both, sets, plan)
+    varies = jnp.all((family.sums > 0) & (family.sums < family.totals))
+    status = jnp.where(varies, OK, NO_VARIATION)
+    if plan.linear_treatment:
+        return _piece(predicted(rows, family.coefficients), family.choice, family.penalty, status)
+    fit = logistic_family(rows, sets, w, rows.treated, family, plan, inner=True)
+    status = jnp.where((status == OK) & ~fit.converged, NOT_CONVERGED, status)
+    logit = predicted(rows, fit.coefficients)
+    piece = _piece(jax.nn.sigmoid(logit), fit.choice, fit.penalty, status, fit.inner)
+    if not plan.platt:
+        return piece
+    line = platt(fit.inner, rows, w, tile_share(sets.outer, rows))
+    values = jax.nn.sigmoid(line[rows.fold, 0] + line[rows.fold, 1] * logit)
+    return piece._replace(values=values, calibration=line)

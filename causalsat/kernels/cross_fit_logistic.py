@@ -1,0 +1,182 @@
+"""Logistic ridge across training sets: choice of the penalty by inner log loss, final fits, Platt scaling."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from causalsat.kernels.cross_fit_ridge import Family, Plan, Rows, Sets, tile_share
+from causalsat.kernels.logistic import (
+    Batch,
+    batch_coefficients,
+    fixed_hessian_logistic,
+    logistic,
+    newton_logistic,
+)
+from causalsat.kernels.ridge_path import Basis, penalty_ratios
+
+WINDOW = 5
+SEARCH_RTOL, SEARCH_STEPS = 1e-5, 300
+FINAL_RTOL, FINAL_STEPS = 1e-8, 2000
+
+
+class LogisticFamily(NamedTuple):
+    """``coefficients`` (K, q), ``choice`` and ``penalty`` (K,), ``inner`` (t, r, K) logits, ``converged`` ()."""
+
+    coefficients: Array
+    choice: Array
+    penalty: Array
+    inner: Array
+    converged: Array
+
+
+def _linear_start(basis: Basis, cross: Array, totals: Array, penalty: Array) -> Array:
+    """(s, l, q) starting theta: the logit of the mean and ridge slopes divided by p(1-p)."""
+    share = jnp.clip(cross[:, 0] / jnp.where(totals > 0, totals, 1.0), 1e-3, 1.0 - 1e-3)
+    spread = (share * (1.0 - share))[:, None, None]
+    rotated = jnp.einsum("sqr,sq->sr", basis.map, cross)[:, None, :]
+    curvature = basis.gram[:, None, :] * spread + penalty[:, :, None] * basis.penalised[:, None, :]
+    live = (basis.gram > 0)[:, None, :]
+    theta = jnp.where(live, rotated / jnp.where(live, curvature, 1.0), 0.0)
+    return theta.at[:, :, 0].set(jnp.log(share / (1.0 - share))[:, None])
+
+
+def _held_out_loss(rows: Rows, sets: Sets, w: Array, y: Array, coefficients: Array) -> Array:
+    """(P, 2, l) log loss of the pair models (P, l, q) on the rows they score for either end."""
+    p, l, q = coefficients.shape
+    flat = coefficients.reshape(p * l, q)
+
+    def add(total: Array, tile: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+        v, target, weight, share = tile
+        eta = v @ flat.T
+        loss = weight @ (jax.nn.softplus(eta) - target[:, None] * eta)
+        return total + share[:, :, None] * loss.reshape(p, l)[:, None, :], None
+
+    start = jnp.zeros((p, 2, l), w.dtype)
+    return lax.scan(add, start, (rows.v, y, w, tile_share(sets.scored, rows)))[0]
+
+
+def _windows(family: Family, plan: Plan) -> Array:
+    """(K, 5) places in the grid around the ridge choice, moved by log p(1-p).
+
+    The logistic information is about p(1-p) times the Gram, so equal shrinkage means a penalty p(1-p) times as large.
+    """
+    share = jnp.clip(family.sums / jnp.where(family.totals > 0, family.totals, 1.0), 1e-3, 1.0 - 1e-3)
+    move = jnp.round(jnp.log10(share * (1.0 - share)) * (plan.n_penalties - 1) / 8.0).astype(jnp.int32)
+    half = WINDOW // 2
+    centre = jnp.clip(family.choice.astype(jnp.int32) + move, half, plan.n_penalties - 1 - half)
+    return centre[:, None] + jnp.arange(-half, half + 1, dtype=jnp.int32)[None, :]
+
+
+def _search(rows: Rows, sets: Sets, w: Array, y: Array, family: Family, plan: Plan) -> tuple[Array, Array]:
+    """Choice (K,) by inner log loss, and theta (P, 2, q) of the chosen inner models, roughly solved."""
+    ratios = penalty_ratios(plan.n_penalties)
+    n_pairs = sets.pair.shape[0]
+    totals = sets.pair @ _atom_totals(rows, sets, w)
+    if plan.full or plan.n_penalties < WINDOW:
+        window = jnp.tile(jnp.arange(plan.n_penalties, dtype=jnp.int32)[None, :], (sets.outer.shape[0], 1))
+        grid = ratios[window[sets.ends[:, 0]]]
+    else:
+        window = _windows(family, plan)
+        grid = ratios[window[sets.ends]].reshape(n_pairs, 2 * WINDOW)
+    penalty = grid * family.pair.scale[:, None]
+    batch = Batch(family.pair, penalty, tile_share(sets.pair, rows))
+    start = _linear_start(family.pair, family.pair_cross, totals, penalty)
+    theta, _ = fixed_hessian_logistic(rows.v, y, w, batch, start, rtol=SEARCH_RTOL, max_steps=SEARCH_STEPS)
+    loss = _held_out_loss(rows, sets, w, y, batch_coefficients(batch, theta))
+    width = window.shape[1]
+    halves = (0, 0) if grid.shape[1] == width else (0, width)
+    own = jnp.stack([loss[:, e, halves[e] : halves[e] + width] for e in (0, 1)], axis=1)
+    best = jnp.argmin(jnp.zeros((sets.outer.shape[0], width), w.dtype).at[sets.ends].add(own), axis=1)
+    place = best[sets.ends] + jnp.array(halves)[None, :]
+    chosen = jnp.take_along_axis(window, best[:, None], axis=1)[:, 0]
+    return chosen, jnp.take_along_axis(theta, place[:, :, None], axis=1)
+
+
+def _atom_totals(rows: Rows, sets: Sets, w: Array) -> Array:
+    """(A,) sums of weights per atom."""
+    return jnp.zeros((sets.outer.shape[1],), w.dtype).at[rows.atom].add(jnp.sum(w, axis=1))
+
+
+def _inner_logits(rows: Rows, sets: Sets, coefficients: Array) -> Array:
+    """(t, r, K) logits of each row by the inner model of every outer fold, from (P, 2, q); its own fold gives 0."""
+    p, _, q = coefficients.shape
+    every = jnp.einsum("trq,mq->trm", rows.v, coefficients.reshape(2 * p, q))
+    place = jnp.moveaxis(sets.pair_of, 0, -1)[rows.fold]
+    logits = jnp.take_along_axis(every, jnp.maximum(place, 0), axis=2)
+    return jnp.where(place >= 0, logits, 0.0)
+
+
+def _newton_sets(
+    rows: Rows, w: Array, y: Array, basis: Basis, penalty: Array, start: Array, member: Array
+) -> tuple[Array, Array]:
+    """Newton fits (s, q) on stacked training sets and whether each converged (s,)."""
+
+    def fit(one: tuple[Basis, Array, Array, Array]) -> tuple[Array, Array]:
+        own, lam, theta, share = one
+        weight = w * share[rows.atom][:, None]
+        found = newton_logistic(rows.v, y, weight, own, lam, theta, rtol=FINAL_RTOL)
+        return found.coefficients, found.converged
+
+    return lax.map(fit, (basis, penalty, start, member))
+
+
+def logistic_family(
+    rows: Rows, sets: Sets, w: Array, y: Array, family: Family, plan: Plan, *, inner: bool
+) -> LogisticFamily:
+    """Logistic ridge of y (0/1) for every outer fold.
+
+    The penalty is the one with the least log loss of the inner models, among 5 around the ridge choice (screened) or
+    all. Without inner models it is the ridge choice, moved by p(1-p). The last solve is Newton's.
+    """
+    k, n_pairs = sets.outer.shape[0], sets.pair.shape[0]
+    logits = jnp.zeros((*y.shape, k), y.dtype)
+    choice, penalty = family.choice, jnp.zeros((k,), y.dtype)
+    pair_fine = jnp.ones((), bool)
+    if plan.searched:
+        if n_pairs:
+            choice, theta = _search(rows, sets, w, y, family, plan)
+        else:
+            choice = _windows(family, plan)[:, WINDOW // 2] if plan.n_penalties >= WINDOW else choice
+        penalty = penalty_ratios(plan.n_penalties)[choice] * family.outer.scale
+        if n_pairs and inner:
+            lam = penalty_ratios(plan.n_penalties)[choice[sets.ends]] * family.pair.scale[:, None]
+            batch = Batch(family.pair, lam, tile_share(sets.pair, rows))
+            theta, done = fixed_hessian_logistic(rows.v, y, w, batch, theta, rtol=FINAL_RTOL, max_steps=FINAL_STEPS)
+            pair_fine = jnp.all(done)
+            logits = _inner_logits(rows, sets, batch_coefficients(batch, theta))
+    elif n_pairs and inner:
+        none = jnp.zeros((n_pairs,), y.dtype)
+        totals = sets.pair @ _atom_totals(rows, sets, w)
+        start = _linear_start(family.pair, family.pair_cross, totals, none[:, None])[:, 0]
+        coefficients, done = _newton_sets(rows, w, y, family.pair, none, start, sets.pair)
+        pair_fine = jnp.all(done)
+        logits = _inner_logits(rows, sets, jnp.repeat(coefficients[:, None], 2, axis=1))
+    start = _linear_start(family.outer, family.outer_cross, family.totals, penalty[:, None])
+    if plan.searched:
+        batch = Batch(family.outer, penalty[:, None], tile_share(sets.outer, rows))
+        start, _ = fixed_hessian_logistic(rows.v, y, w, batch, start, rtol=1e-6, max_steps=SEARCH_STEPS)
+    coefficients, done = _newton_sets(rows, w, y, family.outer, penalty, start[:, 0], sets.outer)
+    return LogisticFamily(coefficients, choice, penalty, logits, jnp.all(done) & pair_fine)
+
+
+def platt(inner: Array, rows: Rows, w: Array, share: Array) -> Array:
+    """(K, 2) intercept and slope of the logistic regression of the treatment on inner out-of-fold logits.
+
+    A slope below zero means that the inner predictions do not order the treatment at all; the calibrated propensity
+    is then the training share. Logits that separate the arms exactly stay as they are.
+    """
+
+    def fit(one: tuple[Array, Array]) -> Array:
+        logit, member = one
+        weight = (w * member[:, None]).reshape(-1)
+        target = rows.treated.reshape(-1)
+        found = logistic(logit.reshape(-1, 1), target, weight)
+        total = jnp.sum(weight)
+        mean = jnp.sum(weight * target) / jnp.where(total > 0, total, 1.0)
+        flat = jnp.stack([jnp.log(mean) - jnp.log1p(-mean), jnp.zeros_like(mean)])
+        scaled = jnp.where(found.coefficients[1] > 0, found.coefficients, flat)
+        return jnp.where(found.converged, scaled, jnp.array([0.0, 1.0], w.dtype))
+
+    return lax.map(fit, (jnp.moveaxis(inner, -1, 0), share.T))

@@ -1,0 +1,220 @@
+"""Logistic regressions with an L2 penalty, many at once.
+
+Objective ``sum_i w_i [log(1 + exp(v_i'b)) - y_i v_i'b] + lam/2 |theta * penalised|^2`` with ``b = map theta`` in the
+coordinates of :class:`~causalsat.kernels.ridge_path.Basis`, so that lam is the lam of the ridge objective and
+``1/C`` of scikit-learn. Rows come in tiles ``v (t, r, q)``; sums over rows are sums over tiles.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from causalsat.kernels.ridge_path import Basis, ridge_basis
+
+STEP_TOLERANCE = 1e-7
+MAX_HALVINGS = 30
+
+
+class LogisticFit(NamedTuple):
+    """One fit: ``theta (q,)``, coefficients ``(q,)`` on v, and whether Newton's method converged."""
+
+    theta: Array
+    coefficients: Array
+    converged: Array
+
+
+class _State(NamedTuple):
+    step: Array
+    theta: Array
+    value: Array
+    moved: Array
+    slope: Array
+
+
+def loss_value(v: Array, y: Array, w: Array, coefficients: Array) -> Array:
+    """``sum w [softplus(eta) - y eta]`` over tiles, the negative binomial log-likelihood."""
+
+    def add(total: Array, tile: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        rows, target, weight = tile
+        eta = rows @ coefficients
+        return total + jnp.sum(weight * (jax.nn.softplus(eta) - target * eta)), None
+
+    return lax.scan(add, jnp.zeros((), v.dtype), (v, y, w))[0]
+
+
+def _derivatives(v: Array, y: Array, w: Array, coefficients: Array) -> tuple[Array, Array]:
+    """Score ``sum w (y - p) v`` and information ``sum w p (1-p) v v'``."""
+    q = v.shape[-1]
+
+    def add(total: tuple[Array, Array], tile: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
+        rows, target, weight = tile
+        p = jax.nn.sigmoid(rows @ coefficients)
+        score = total[0] + rows.T @ (weight * (target - p))
+        return (score, total[1] + (rows * (weight * p * (1.0 - p))[:, None]).T @ rows), None
+
+    start = (jnp.zeros((q,), v.dtype), jnp.zeros((q, q), v.dtype))
+    return lax.scan(add, start, (v, y, w))[0]
+
+
+def newton_logistic(
+    v: Array, y: Array, w: Array, basis: Basis, penalty: Array, start: Array, *, rtol: float = 1e-8, max_steps: int = 50
+) -> LogisticFit:
+    """Newton's method with step halving from ``start`` (theta, (q,)).
+
+    Converged: the last step moved the linear predictor by at most 1e-7 (root mean square over rows), and the
+    gradient is at most ``rtol`` times its size at zero. Under separation without penalty the steps never shrink,
+    so the fit reports that it did not converge instead of returning a large number.
+    """
+    ridge = penalty * basis.penalised
+    live = basis.gram > 0
+    total = jnp.maximum(jnp.sum(w), jnp.finfo(v.dtype).tiny)
+
+    def value_at(theta: Array) -> Array:
+        return loss_value(v, y, w, basis.map @ theta) + 0.5 * jnp.sum(ridge * jnp.square(theta))
+
+    def gradient_at(theta: Array) -> tuple[Array, Array]:
+        score, information = _derivatives(v, y, w, basis.map @ theta)
+        return jnp.where(live, basis.map.T @ score - ridge * theta, 0.0), information
+
+    def advance(state: _State) -> _State:
+        gradient, information = gradient_at(state.theta)
+        curvature = basis.map.T @ information @ basis.map + jnp.diag(ridge)
+        curvature = jnp.where(live[:, None] & live[None, :], curvature, jnp.diag(jnp.where(live, 0.0, 1.0)))
+        direction = jax.scipy.linalg.solve(curvature, gradient, assume_a="pos")
+        direction = jnp.where(jnp.all(jnp.isfinite(direction)), direction, 0.0)
+        theta, value = _halved(value_at, state, direction)
+        moved = jnp.sqrt(jnp.sum(basis.gram * jnp.square(theta - state.theta)) / total)
+        stuck = jnp.sum(jnp.abs(direction)) == 0
+        return _State(state.step + 1, theta, value, jnp.where(stuck, 0.0, moved), jnp.linalg.norm(gradient))
+
+    def unfinished(state: _State) -> Array:
+        return (state.step < max_steps) & (state.moved > STEP_TOLERANCE)
+
+    infinity = jnp.full((), jnp.inf, v.dtype)
+    state = lax.while_loop(
+        unfinished, advance, _State(jnp.zeros((), jnp.int32), start, value_at(start), infinity, infinity)
+    )
+    size = jnp.linalg.norm(gradient_at(jnp.zeros_like(start))[0])
+    slope = jnp.linalg.norm(gradient_at(state.theta)[0])
+    converged = (state.moved <= STEP_TOLERANCE) & (slope <= rtol * size + 1e-11 * total)
+    return LogisticFit(state.theta, basis.map @ state.theta, converged)
+
+
+def _halved(value_at: object, state: _State, direction: Array) -> tuple[Array, Array]:
+    """The first of the steps 1, 1/2, 1/4, ... that does not raise the objective (up to rounding)."""
+    slack = 1e-13 * (1.0 + jnp.abs(state.value))
+
+    def too_long(trial: tuple[Array, Array, Array]) -> Array:
+        return (trial[0] < MAX_HALVINGS) & ~(trial[2] <= state.value + slack)
+
+    def halve(trial: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        count = trial[0] + 1
+        theta = state.theta + direction * 0.5**count
+        return count, theta, value_at(theta)  # type: ignore[operator]
+
+    full = state.theta + direction
+    first = (jnp.zeros((), jnp.int32), full, value_at(full))  # type: ignore[operator]
+    count, theta, value = lax.while_loop(too_long, halve, first)
+    fine = value <= state.value + slack
+    return jnp.where(fine, theta, state.theta), jnp.where(fine, value, state.value)
+
+
+def logistic(x: Array, y: Array, w: Array, penalty: float | Array = 0.0, *, standardize: bool = False) -> LogisticFit:
+    """Logistic regression of y (0/1) on (1, x) with weights w and an unpenalised intercept.
+
+    Minimises ``sum w [log(1 + exp(eta)) - y eta] + lam/2 |b|^2``: maximum likelihood at ``penalty=0``, and
+    scikit-learn's ``LogisticRegression(C=1/lam)`` otherwise (b on columns in standard deviations if ``standardize``).
+    """
+    v = jnp.concatenate([jnp.ones((x.shape[0], 1), x.dtype), x], axis=1)
+    basis = ridge_basis((v * w[:, None]).T @ v, 0, standardize=standardize)
+    start = jnp.zeros((v.shape[1],), v.dtype)
+    return newton_logistic(v[None], y[None], w[None], basis, jnp.asarray(penalty, v.dtype), start)
+
+
+class Batch(NamedTuple):
+    """A family of s training sets with l models each.
+
+    Attributes
+    ----------
+    basis : Basis
+        Stacked over training sets: ``map (s, q, q)``, ``gram (s, q)``.
+    penalty : (s, l) float64
+        Penalty of each model.
+    share : (t, s) float64
+        Whether a tile of rows belongs to a training set.
+    """
+
+    basis: Basis
+    penalty: Array
+    share: Array
+
+
+class _Momentum(NamedTuple):
+    step: Array
+    theta: Array
+    last: Array
+    inertia: Array
+    size: Array
+
+
+def batch_coefficients(batch: Batch, theta: Array) -> Array:
+    """(s, l, q) coefficients on v of theta (s, l, q)."""
+    return jnp.einsum("sqr,slr->slq", batch.basis.map, theta)
+
+
+def _batch_gradient(v: Array, y: Array, w: Array, batch: Batch, theta: Array) -> Array:
+    """(s, l, q) gradient of the penalised log-likelihoods; one product over rows serves all models."""
+    s, l, q = theta.shape
+    coefficients = batch_coefficients(batch, theta).reshape(s * l, q)
+
+    def add(total: Array, tile: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+        rows, target, weight, share = tile
+        p = jax.nn.sigmoid(rows @ coefficients.T)
+        residual = weight[:, None] * (target[:, None] - p) * jnp.repeat(share, l)[None, :]
+        return total + residual.T @ rows, None
+
+    score = lax.scan(add, jnp.zeros((s * l, q), v.dtype), (v, y, w, batch.share))[0].reshape(s, l, q)
+    ridge = batch.penalty[:, :, None] * batch.basis.penalised[:, None, :]
+    return jnp.einsum("sqr,slq->slr", batch.basis.map, score) - ridge * theta
+
+
+def fixed_hessian_logistic(
+    v: Array, y: Array, w: Array, batch: Batch, start: Array, *, rtol: float, max_steps: int
+) -> tuple[Array, Array]:
+    """All models of a batch by steps with one fixed curvature and momentum.
+
+    ``theta += (gram/4 + lam)^-1 gradient``: 1/4 bounds p(1-p), so the plain step never overshoots (Boehning and
+    Lindsay 1988); Nesterov's momentum, restarted per model when it points downhill, saves steps. In the coordinates
+    of the basis the curvature is diagonal.
+
+    Returns
+    -------
+    theta : (s, l, q) float64
+    converged : (s, l) bool
+        Gradient, in the metric of the curvature, at most ``rtol`` times its size at zero.
+    """
+    curvature = 0.25 * batch.basis.gram[:, None, :] + batch.penalty[:, :, None] * batch.basis.penalised[:, None, :]
+    live = (batch.basis.gram > 0)[:, None, :]
+    inverse = jnp.where(live, 1.0 / jnp.where(live, curvature, 1.0), 0.0)
+
+    def length(gradient: Array) -> Array:
+        return jnp.sqrt(jnp.sum(inverse * jnp.square(gradient), axis=2))
+
+    target = rtol * length(_batch_gradient(v, y, w, batch, jnp.zeros_like(start)))
+
+    def advance(state: _Momentum) -> _Momentum:
+        inertia = 0.5 * (1.0 + jnp.sqrt(1.0 + 4.0 * jnp.square(state.inertia)))
+        ahead = state.theta + ((state.inertia - 1.0) / inertia)[:, :, None] * (state.theta - state.last)
+        gradient = _batch_gradient(v, y, w, batch, ahead)
+        theta = ahead + inverse * gradient
+        uphill = jnp.sum(gradient * (theta - state.theta), axis=2) >= 0
+        return _Momentum(state.step + 1, theta, state.theta, jnp.where(uphill, inertia, 1.0), length(gradient))
+
+    def unfinished(state: _Momentum) -> Array:
+        return (state.step < max_steps) & jnp.any(state.size > target)
+
+    first = _Momentum(jnp.zeros((), jnp.int32), start, start, jnp.ones_like(target), jnp.full_like(target, jnp.inf))
+    final = lax.while_loop(unfinished, advance, first)
+    return final.theta, final.size <= target
