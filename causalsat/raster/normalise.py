@@ -142,8 +142,8 @@ class FittedNormaliser:
 
     def spec(self) -> dict[str, Any]:
         """The numbers as plain JSON, with the ids that were seen and their hash."""
-        values = dataclasses.asdict(self)
-        return json.loads(json.dumps(values)) | {"fit_ids_sha256": _digest(self.fit_ids)}
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values | {"fit_ids_sha256": _digest(self.fit_ids)}
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> "FittedNormaliser":

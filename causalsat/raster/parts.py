@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _ENCODED_PATH = "embedding.list.element"
+_TEXT = ("unit_id", "source_id", "status", "chip_sha256", "chip_crs")
+_NUMBERS = (
+    "row",
+    "valid_frac",
+    "masked_frac",
+    "n_frames",
+    "centre_offset_m",
+    "native_gsd_m",
+    "warped",
+    "n_sources",
+)
+_BOUNDS = ("minx", "miny", "maxx", "maxy")
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,25 @@ def part_metadata(path: Path) -> tuple[dict[str, Any], int] | None:
         return None
 
 
+def part_rows(path: Path) -> ShardRows:
+    """Read one part back, as it was written."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, memory_map=False)
+    get = {name: table.column(name).combine_chunks() for name in table.column_names}
+    text = {name: np.array(get[name].to_pylist(), dtype=np.str_) for name in _TEXT}
+    number = {name: get[name].to_numpy(zero_copy_only=False) for name in _NUMBERS}
+    return ShardRows(
+        **{name: values if len(values) else values.astype("<U1") for name, values in text.items()},
+        **number,
+        date=get["date"].to_numpy(zero_copy_only=False).astype("datetime64[D]"),
+        # flatten() would drop null vectors and shift rows; there are none, a missing vector is NaN.
+        embedding=get["embedding"].flatten().to_numpy().reshape(len(table), -1).copy(),
+        bounds=np.column_stack([get[name].to_numpy() for name in _BOUNDS]),
+        lonlat=np.array([_lonlat(point) for point in get["geometry"].to_pylist()], dtype=np.float64).reshape(-1, 2),
+    )
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as handle:
@@ -121,10 +152,7 @@ def _table(rows: ShardRows) -> "pa.Table":
         "n_sources": pa.array(rows.n_sources.astype(np.int16)),
         "status": _dictionary(rows.status),
         "chip_sha256": pa.array(rows.chip_sha256.astype(str).tolist(), pa.string()),
-        **{
-            name: pa.array(rows.bounds[:, i].astype(np.float64))
-            for i, name in enumerate(("minx", "miny", "maxx", "maxy"))
-        },
+        **{name: pa.array(rows.bounds[:, i].astype(np.float64)) for i, name in enumerate(_BOUNDS)},
         "chip_crs": _dictionary(rows.chip_crs),
         "geometry": pa.array(_points(rows.lonlat), pa.binary()),
     }
@@ -141,6 +169,10 @@ def _dictionary(values: np.ndarray) -> "pa.DictionaryArray":
 def _points(lonlat: np.ndarray) -> list[bytes | None]:
     """Little-endian WKB points; None where a coordinate is missing."""
     return [struct.pack("<BIdd", 1, 1, x, y) if np.isfinite(x) and np.isfinite(y) else None for x, y in lonlat]
+
+
+def _lonlat(point: bytes | None) -> tuple[float, float]:
+    return (float("nan"), float("nan")) if point is None else struct.unpack("<dd", point[5:])
 
 
 def _geo() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from causalsat.errors import DataError
 from causalsat.files import whole_file
 from causalsat.raster.encoders.protocol import Encoder, FittedEncoder
 from causalsat.raster.normalise import FittedNormaliser
-from causalsat.raster.parts import ShardRows, file_sha256, part_bytes, part_metadata
+from causalsat.raster.parts import ShardRows, file_sha256, part_bytes, part_metadata, part_rows
 
 _OURS = ("job.json", "job.lock", "manifest.json", "encoder", "parts")
 _ROW_BYTES = 220
@@ -169,6 +169,11 @@ def write_manifest(folder: Path, job: str, n_shards: int, facts: dict[str, Any])
             raise DataError(f"{path} is not a whole part any more; run the job again to make it anew.")
         parts.append({"name": path.name, "rows": found[1], "bytes": path.stat().st_size, "sha256": file_sha256(path)})
     write_json(folder / "manifest.json", {"job_id": job, "parts": parts} | facts)
+
+
+def read_job_rows(folder: Path, n_shards: int) -> ShardRows:
+    """All rows of a finished job by place number."""
+    return ShardRows.concat([part_rows(part_path(folder, shard)) for shard in range(n_shards)]).ordered()
 
 
 def refuse_small_disk(folder: Path, n_rows: int, n_features: int) -> None:

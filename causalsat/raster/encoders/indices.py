@@ -81,6 +81,6 @@ def _value(node: ast.AST, bands: Mapping[str, np.ndarray]) -> np.ndarray:
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.Name):
         return bands[node.id]
-    if isinstance(node, ast.Constant):
-        return np.float64(node.value)
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return np.asarray(node.value, np.float64)
     raise OptionError(f"{ast.unparse(node)!r} cannot stand in an index.")

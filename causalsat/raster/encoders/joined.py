@@ -90,6 +90,18 @@ def as_encoder(encoder: Any, seed: int = 0) -> Encoder:
     )
 
 
+def encoder_from_spec(spec: dict[str, Any]) -> Encoder:
+    """The declaration that ``spec()`` wrote, for the encoders of this package."""
+    options = {name: value for name, value in spec.items() if name != "encoder"}
+    if spec.get("encoder") == "rcf":
+        return Rcf(**options)
+    if spec.get("encoder") == "bands":
+        return Bands(**options)
+    if spec.get("encoder") == "joined":
+        return Joined(tuple(encoder_from_spec(part) for part in options["parts"]))
+    raise OptionError(f"encoder= is needed: {spec.get('encoder')!r} cannot be built again from its saved options.")
+
+
 def unnamed_callables(encoder: Encoder) -> bool:
     """Whether some part is a function without name and version."""
     if isinstance(encoder, Joined):

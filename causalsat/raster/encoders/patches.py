@@ -43,13 +43,13 @@ def standardise(patches: np.ndarray) -> np.ndarray:
     """Each patch less its own mean over pixels and bands, over its L2 norm (a norm below 1e-8 counts as 1)."""
     centred = patches - patches.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    return centred / np.where(norms < _FLAT, 1.0, norms)
+    return np.asarray(centred / np.where(norms < _FLAT, 1.0, norms))
 
 
 def zca(patches: np.ndarray, eps: float) -> np.ndarray:
     """``Z = V (E + eps)^(-1/2) V'`` with ``S = X'X / N = V E V'``; columns are not centred again."""
     values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
-    return (vectors / np.sqrt(np.maximum(values, 0.0) + eps)) @ vectors.T
+    return np.asarray((vectors / np.sqrt(np.maximum(values, 0.0) + eps)) @ vectors.T)
 
 
 def whitened_filters(patches: np.ndarray, *, n_filters: int, eps: float, seed: int) -> np.ndarray:
@@ -64,7 +64,7 @@ def whitened_filters(patches: np.ndarray, *, n_filters: int, eps: float, seed: i
         raise NumericalError("RCF cannot build filters: every patch of the fit sample is constant.")
     kept = keyed_generator(seed, "filters").choice(len(standard), n_filters, replace=False)
     whiten = zca(standard, eps)
-    return (standard[kept] @ whiten @ whiten.T).astype(np.float32)
+    return np.asarray(standard[kept] @ whiten @ whiten.T, np.float32)
 
 
 def gaussian_filters(*, n_filters: int, patch: int, n_bands: int, seed: int) -> np.ndarray:
