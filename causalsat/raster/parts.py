@@ -89,7 +89,6 @@ def part_bytes(rows: ShardRows, metadata: dict[str, Any]) -> bytes:
         compression="zstd",
         use_dictionary=["source_id", "status", "chip_crs"],
         use_byte_stream_split=[_ENCODED_PATH],
-        store_schema=True,
     )
     return sink.getvalue()
 

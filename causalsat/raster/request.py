@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from causalsat.raster.places import Places
 
 _SMALL_CHIP = 64
+_LISTED_FILES = 100
 
 
 def prepare(
@@ -91,13 +92,23 @@ def provenance_of(work: Work, fitted: Fitted) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION,
         "job_id": job_id(work.request),
-        "request": work.request,
+        "request": _short(work.request),
         "feature_names": list(fitted.encoder.feature_names),
         "encoder_sha256": encoder_sha256(work.encoder, fitted.encoder, fitted.normaliser),
         "normaliser": fitted.normaliser.spec(),
         "licences": list(work.sources.licences),
         "allow_post_treatment": work.plan.allow_post_treatment,
         "versions": {name: version(name) for name in names},
+    }
+
+
+def _short(request: dict[str, Any]) -> dict[str, Any]:
+    """The request with long lists of files replaced by their digest: ``job.json`` holds them once, parts many times."""
+    return {
+        key: {"n": len(value), "sha256": job_id({key: value})}
+        if isinstance(value, list) and len(value) > _LISTED_FILES
+        else value
+        for key, value in request.items()
     }
 
 
