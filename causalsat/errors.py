@@ -99,6 +99,14 @@ class FewClustersWarning(CausalsatWarning):
     """Fewer than 30 clusters."""
 
 
+class SpatialCutoffWarning(CausalsatWarning):
+    """A distance cutoff that reaches no neighbour, or that the data could not settle."""
+
+
+class MovingUnitWarning(CausalsatWarning):
+    """Units of a panel change their coordinates over time."""
+
+
 class PenaltyEdgeWarning(CausalsatWarning):
     """A penalty was chosen at the edge of its grid."""
 
