@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from causalsat.estimators.ate_design import AteDesign, AteOptions
-from causalsat.estimators.ate_fit import CellFit, known, set_features
+from causalsat.estimators.ate_fit import CellFit, set_features, training_rows
 from causalsat.estimators.ate_rows import Row, derived_estimates
 from causalsat.estimators.ate_scores import score
-from causalsat.inference.options import Bootstrap
-from causalsat.inference.resampling import Draws, bootstrap_draws, multiplier_draws
+from causalsat.estimators.nuisances import NuisanceKernel, nuisance_kernel
 from causalsat.inference.sampling import Sampling
+from causalsat.inference.seam import Draws, bootstrap_draws, multiplier_draws
 from causalsat.progress import Progress
 
 
@@ -32,76 +32,82 @@ def ate_draws(
     """
     bootstrap = options.inference
     if bootstrap.scheme in ("multiplier", "dependent"):
-        return multiplier_draws(estimate, influence, bootstrap, sampling, seed=options.seed)
-    arrays = _design_arrays(design, options, fit, bootstrap)
-    one_draw = _one_draw(design, options, fit, rows, bootstrap)
-    return bootstrap_draws(arrays, bootstrap, sampling, seed=options.seed, fit=one_draw, progress=progress)
+        return multiplier_draws(estimate, influence, bootstrap, sampling, seed=options.seed, progress=progress)
+    kernels = _refit_kernels(design, options, fit)
+    arrays = _design_arrays(design, fit, kernels)
+    one_draw = _one_draw(design, options, fit, rows, kernels)
+    strata = design.study.codes.get("strata")
+    return bootstrap_draws(
+        arrays, bootstrap, sampling, seed=options.seed, fit=one_draw, strata=strata, progress=progress
+    )
 
 
-def _design_arrays(design: AteDesign, options: AteOptions, fit: CellFit, bootstrap: Bootstrap) -> dict[str, Any]:
+def _refit_kernels(design: AteDesign, options: AteOptions, fit: CellFit) -> dict[str, NuisanceKernel]:
+    """For every treatment and set, cross-fitting as a pure function of the row weights."""
+    if not options.inference.refit or design.supplied:
+        return {}
+    need = ("g0", "g1", "m") if design.known_propensity is None else ("g0", "g1")
+    return {
+        f"{t}/{adjust}": nuisance_kernel(
+            *set_features(design, adjust, design.arms[t].rows),
+            design.y[design.arms[t].rows],
+            design.arms[t].d,
+            fit.folds[t],
+            options=options.nuisance,
+            train=training_rows(design, options, design.arms[t].rows, fit.folds[t]),
+            need=need,
+        )
+        for t, adjust in fit.sets
+    }
+
+
+def _design_arrays(design: AteDesign, fit: CellFit, kernels: dict[str, NuisanceKernel]) -> dict[str, Any]:
     """Everything a draw needs as one tree of arrays; strings stay outside compiled code."""
     sets: dict[str, Any] = {}
     for (t, adjust), found in fit.sets.items():
-        rows = design.arms[t].rows
-        tree = {"keep": np.flatnonzero(found.keep)}
-        if bootstrap.refit:
-            tabular, image = set_features(design, adjust, rows)
-            tree["tabular"], tree["image"], tree["known"] = tabular, image, known(design, rows)
-        nuisances = found.nuisances
-        tree["nuisances"] = np.stack([nuisances.g0, nuisances.g1, nuisances.m])
-        sets[f"{t}/{adjust}"] = tree
+        key, nuisances = f"{t}/{adjust}", found.nuisances
+        sets[key] = {
+            "keep": np.flatnonzero(found.keep),
+            "nuisances": np.stack([nuisances.g0, nuisances.g1, nuisances.m]),
+            "kernel": kernels[key].design if key in kernels else (),
+        }
     arms = {str(t): {"rows": arm.rows, "d": arm.d} for t, arm in enumerate(design.arms) if not arm.reason}
     return {"y": design.y, "weights": design.weights, "arms": arms, "sets": sets}
 
 
 def _one_draw(
-    design: AteDesign, options: AteOptions, fit: CellFit, rows: tuple[Row, ...], bootstrap: Bootstrap
+    design: AteDesign,
+    options: AteOptions,
+    fit: CellFit,
+    rows: tuple[Row, ...],
+    kernels: dict[str, NuisanceKernel],
 ) -> Callable[[Any, Any], Any]:
     import jax.numpy as jnp
 
-    refits = _refitters(design, options, fit) if bootstrap.refit and not design.supplied else {}
+    def nuisances_of(key: str, tree: Any, w: Any) -> tuple[Any, Any]:
+        if key not in kernels:
+            return tree["nuisances"], jnp.int32(0)
+        g0, g1, m, status = kernels[key].apply(tree["kernel"], w)
+        m = m if design.known_propensity is None else tree["nuisances"][2]
+        return jnp.stack([g0, g1, m]), jnp.asarray(status, jnp.int32)
 
-    def one_draw(arrays: Any, weights: Any) -> Any:
-        nuisances: dict[str, Any] = {}
-        for key, tree in arrays["sets"].items():
-            arm = arrays["arms"][key.split("/")[0]]
-            w = (arrays["weights"] * weights)[arm["rows"]]
-            nuisances[key] = refits[key](tree, arrays["y"][arm["rows"]], arm["d"], w) if key in refits else tree["nuisances"]
+    def one_draw(arrays: Any, weights: Any) -> tuple[Any, Any]:
+        w = arrays["weights"] * weights
+        arm_weights = {t: w[arm["rows"]] for t, arm in arrays["arms"].items()}
+        found = {k: nuisances_of(k, tree, arm_weights[k.split("/")[0]]) for k, tree in arrays["sets"].items()}
         theta = []
         for i, cell in enumerate(design.cells):
+            t, key = str(cell.treatment), f"{cell.treatment}/{cell.adjust}"
             if i in fit.unavailable:
                 theta.append(jnp.full((), jnp.nan, jnp.float64))
                 continue
-            arm = arrays["arms"][str(cell.treatment)]
-            key = f"{cell.treatment}/{cell.adjust}"
-            keep = arrays["sets"][key]["keep"] if key in nuisances else jnp.arange(len(arm["d"]))
-            w = (arrays["weights"] * weights)[arm["rows"]][keep]
-            columns = tuple(nuisances[key][:, keep]) if key in nuisances else None
-            y, d = arrays["y"][arm["rows"]][keep], arm["d"][keep]
-            theta.append(score(cell, options, y, d, columns, w / jnp.mean(w))[0])
-        return derived_estimates(rows, jnp.stack(theta), jnp.stack)
+            arm, own = arrays["arms"][t], arm_weights[t]
+            y, d, columns = arrays["y"][arm["rows"]], arm["d"], None
+            if key in found:
+                keep = arrays["sets"][key]["keep"]
+                y, d, own, columns = y[keep], d[keep], own[keep], tuple(found[key][0][:, keep])
+            theta.append(score(cell, options, y, d, columns, own / jnp.mean(own))[0])
+        status = jnp.stack([jnp.int32(0), *(code for _, code in found.values())]).max()
+        return derived_estimates(rows, jnp.stack(theta), jnp.stack), status
 
     return one_draw
-
-
-def _refitters(design: AteDesign, options: AteOptions, fit: CellFit) -> dict[str, Callable[..., Any]]:
-    """For every treatment and set, the cross-fitted nuisances (3, n_t) as a pure function of row weights."""
-    import jax.numpy as jnp
-
-    from causalsat.estimators.nuisances import nuisance_kernel
-
-    def refitter(t: int, adjust: str) -> Callable[..., Any]:
-        kernel = nuisance_kernel(
-            *set_features(design, adjust, design.arms[t].rows),
-            fold=fit.folds[t],
-            treatment=design.arms[t].d,
-            options=options.nuisance,
-        )
-
-        def refit(tree: Any, y: Any, d: Any, w: Any) -> Any:
-            g0, g1, m, _ = kernel(y, d, w)
-            return jnp.stack([g0, g1, m if tree["known"] is None else tree["known"]])
-
-        return refit
-
-    return {f"{t}/{adjust}": refitter(t, adjust) for t, adjust in fit.sets}

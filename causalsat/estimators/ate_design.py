@@ -206,6 +206,8 @@ def refuse_unsound(options: AteOptions) -> None:
         return
     if inference.scheme == "wild":
         raise OptionError('inference=Bootstrap(scheme="wild") resamples regression residuals; image_ate has none.')
+    if inference.fold_policy != "fixed":
+        raise OptionError(f'Bootstrap(fold_policy="{inference.fold_policy}"): image_ate keeps its folds; use "fixed".')
     if inference.scheme in ("multiplier", "dependent") and inference.refit:
         raise OptionError(
             f'Bootstrap(scheme="{inference.scheme}") perturbs fixed scores; write refit=False, or choose "cluster".'
@@ -234,6 +236,7 @@ def roles_of(
     time: str | None,
     eligibility: Eligibility,
     fold_by: str | None,
+    strata: str | None,
     nuisances: Mapping[str, str] | None,
     known_propensity: Any,
 ) -> tuple[Role, ...]:
@@ -252,6 +255,7 @@ def roles_of(
         Role("second cluster", clusters[1] if len(clusters) == 2 else None, "codes"),
         Role("time", time, "codes"),
         Role("fold group", fold_by, "codes"),
+        Role("strata", strata, "codes", constant="allow"),
         Role("known_propensity", known_propensity if isinstance(known_propensity, str) else None, "numeric", constant="allow"),
     ]
     optional += [Role(f"eligibility {c}", c, "codes", constant="allow") for c in eligibility.columns()]

@@ -52,7 +52,7 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
             influence[:, i] = np.nan
             unavailable[i] = arm.reason
             continue
-        value, phi, rows = _score_cell(design, options, cell, arm, sets.get((cell.treatment, cell.adjust)))
+        value, phi, rows = score_rows(design, options, cell, arm, sets.get((cell.treatment, cell.adjust)))
         theta[i], n_obs[i] = value, len(rows)
         influence[rows, i] = phi * (n / len(rows))
     return CellFit(theta, influence, n_obs, sets, folds, unavailable)
@@ -99,7 +99,7 @@ def _fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: 
             fold,
             weights=design.weights[arm.rows],
             options=options.nuisance,
-            train=_training(design, options, arm.rows, fold),
+            train=training_rows(design, options, arm.rows, fold),
             seed=options.seed,
             known_propensity=known(design, arm.rows),
         )
@@ -109,7 +109,8 @@ def _fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: 
     return SetFit(nuisances, keep, bound)
 
 
-def _training(design: AteDesign, options: AteOptions, rows: np.ndarray, fold: np.ndarray | None) -> np.ndarray | None:
+def training_rows(design: AteDesign, options: AteOptions, rows: np.ndarray, fold: np.ndarray | None) -> np.ndarray | None:
+    """Training rows (K, n_t) of each fold when a buffer leaves some out; None otherwise."""
     if fold is None or options.folds is None or not options.folds.buffer_km:
         return None
     if design.study.lonlat is None:
@@ -155,9 +156,10 @@ def _trimmed(options: AteOptions, m: np.ndarray) -> tuple[np.ndarray, float | No
     return keep, bound
 
 
-def _score_cell(
+def score_rows(
     design: AteDesign, options: AteOptions, cell: Cell, arm: Arms, fit: SetFit | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
+    """Estimate, influence values and the rows they belong to, for one cell."""
     import jax.numpy as jnp
 
     from causalsat.estimators.ate_scores import score

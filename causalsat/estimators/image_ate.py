@@ -183,8 +183,8 @@ def image_ate(
     with collected_warnings() as notes:
         roles = roles_of(
             outcome=outcome, treatment=treatment, covariates=covariates, weights=weights, cluster=cluster, time=time,
-            eligibility=eligibility, fold_by=None if folds is None else folds.by, nuisances=nuisances,
-            known_propensity=known_propensity,
+            eligibility=eligibility, fold_by=None if folds is None else folds.by,
+            strata=getattr(options.inference, "strata", None), nuisances=nuisances, known_propensity=known_propensity,
         )  # fmt: skip
         study = open_study(
             data, roles, coords=coords, embeddings=embeddings, embedding_key=embedding_key, verb="image_ate"

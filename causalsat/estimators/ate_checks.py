@@ -1,0 +1,95 @@
+"""Diagnostics of every treatment and adjustment set, from the fit."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from causalsat.checks.assignment import assignment_check
+from causalsat.checks.balance import balance_check, embedding_components
+from causalsat.checks.overlap import inverse_propensity_weights, normalization_check, overlap_check, overlap_form_check
+from causalsat.checks.result import CheckResult
+from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
+from causalsat.estimators.ate_fit import CellFit, SetFit, score_rows
+
+
+def ate_checks(design: AteDesign, options: AteOptions, fit: CellFit) -> list[CheckResult]:
+    """Assignment, overlap, balance and sensitivity to weighting choices, per treatment and set."""
+    components = _components(design)
+    found: list[CheckResult] = []
+    for (t, adjust), fitted in fit.sets.items():
+        found += _set_checks(design, options, t, adjust, fitted, components)
+    return found
+
+
+def _set_checks(
+    design: AteDesign, options: AteOptions, t: int, adjust: str, fitted: SetFit, components: dict[str, np.ndarray]
+) -> Iterator[CheckResult]:
+    arm, nuisances = design.arms[t], fitted.nuisances
+    label = f"{arm.name}, {adjust}"
+    d, w, m = arm.d, design.weights[arm.rows], nuisances.m
+    cluster = design.study.codes.get("cluster", design.study.image)
+    codes = np.arange(len(arm.rows)) if cluster is None else np.asarray(cluster)[arm.rows]
+    assignment = None
+    if design.known_propensity is None and np.ptp(nuisances.m_raw) > 0:
+        assignment = assignment_check(label, d, nuisances.m_raw, nuisances.m_insample, nuisances.fold, codes)
+        yield assignment
+    treated, control = target_weights(options.estimands[0], d, m)
+    yield overlap_check(
+        label,
+        d,
+        m,
+        treated,
+        control,
+        m != nuisances.m_raw,
+        weights=w,
+        auc=None if assignment is None or adjust == "tabular" else assignment.statistic,
+        image=adjust != "tabular",
+    )
+    columns = {name: design.tabular[arm.rows, j] for j, name in enumerate(design.tabular_names)}
+    columns |= {name: values[arm.rows] for name, values in components.items()}
+    if columns:
+        yield balance_check(label, columns, d, treated, control, weights=w)
+    yield from _weighting_checks(design, options, t, adjust, fitted, label)
+
+
+def target_weights(estimand: str, d: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (n,) of treated and of control rows that target an estimand."""
+    if estimand == "att":
+        return d, (1 - d) * m / np.where(d > 0, 1.0, 1 - m)
+    if estimand == "ato":
+        return d * (1 - m), (1 - d) * m
+    return inverse_propensity_weights(d, m)
+
+
+def _weighting_checks(
+    design: AteDesign, options: AteOptions, t: int, adjust: str, fitted: SetFit, label: str
+) -> Iterator[CheckResult]:
+    """How far the AIPW estimates depend on rescaled weights, and on the form of the overlap weights."""
+    from dataclasses import replace
+
+    if "aipw" not in options.methods:
+        return
+    n = len(design.y)
+    for estimand in options.estimands:
+        cell = Cell(t, adjust, "aipw", estimand)
+        base, phi, rows = score_rows(design, options, cell, design.arms[t], fitted)
+        influence = np.zeros(n)
+        influence[rows] = phi
+        if estimand != "ato" and options.normalize is False:
+            other, _, _ = score_rows(design, replace(options, normalize="arm"), cell, design.arms[t], fitted)
+            yield normalization_check(f"{label}, {estimand}", base, other, float(np.sqrt((phi**2).sum()) / len(rows)))
+        if estimand == "ato" and options.normalize is False:
+            form = "orthogonal" if options.form == "fitted" else "fitted"
+            other, psi, _ = score_rows(design, replace(options, form=form), cell, design.arms[t], fitted)
+            pair = (base, other) if options.form == "fitted" else (other, base)
+            yield overlap_form_check(label, *pair, float(np.sqrt(((phi - psi) ** 2).sum()) / len(rows)))
+
+
+def _components(design: AteDesign) -> dict[str, np.ndarray]:
+    study = design.study
+    columns: dict[str, np.ndarray] = {}
+    if study.embeddings is not None and study.image is not None:
+        columns |= embedding_components(study.embeddings.matrix, study.image)
+    if study.lonlat is not None:
+        columns |= {"longitude": study.lonlat[:, 0], "latitude": study.lonlat[:, 1]}
+    return columns
