@@ -32,7 +32,7 @@ class Columns:
     @property
     def searched(self) -> bool:
         """Whether any column carries a penalty."""
-        return self.matrix.shape[1] > self.n_free
+        return bool(self.matrix.shape[1] > self.n_free)
 
 
 def assemble(tabular: np.ndarray | None, image: np.ndarray | None, n: int, penalised: bool | None) -> Columns:
@@ -84,7 +84,7 @@ class Split:
     @property
     def n_folds(self) -> int:
         """K."""
-        return self.train.shape[0]
+        return len(self.train)
 
 
 def split_rows(fold: np.ndarray | None, n: int, train: np.ndarray | None) -> Split:
@@ -100,12 +100,16 @@ def split_rows(fold: np.ndarray | None, n: int, train: np.ndarray | None) -> Spl
         )
     own = labels[None, :] == np.arange(len(used))[:, None]
     sets = ~own if train is None else np.asarray(train, dtype=bool)
-    if sets.shape != own.shape or (sets & own).any():
-        raise DataError(
-            f"train must be a table of {len(used)} x {n} flags in which no row trains the model of its own fold; "
-            f"received shape {sets.shape}, {int((sets & own).sum()) if sets.shape == own.shape else 'unknown'} such rows."
-        )
+    if sets.shape != own.shape:
+        raise DataError(f"train must be a table of {len(used)} x {n} flags; received shape {sets.shape}.")
+    if (sets & own).any():
+        raise DataError(f"train lets {int((sets & own).sum())} rows train the model of their own fold; it must not.")
     return Split(labels, sets, False)
+
+
+def has_inner(columns: Columns, split: Split) -> bool:
+    """Whether inner out-of-fold predictions exist: three folds, and something to predict from."""
+    return split.n_folds > 2 and columns.matrix.shape[1] > 0
 
 
 def lay_out(columns: Columns, outcome: np.ndarray, treatment: np.ndarray, split: Split) -> tuple[Any, Any]:
@@ -122,18 +126,18 @@ def lay_out(columns: Columns, outcome: np.ndarray, treatment: np.ndarray, split:
     ones = np.ones((n, 1))
     matrix = np.concatenate([ones, columns.matrix], axis=1)
     shown = valid.astype(np.float64)
-    rows = Rows(
-        v=matrix[index] * shown[:, :, None],
-        y=outcome[index] * shown,
-        treated=treatment[index] * shown,
-        valid=shown,
-        fold=split.fold[index].astype(np.int32),
-        index=index.astype(np.int32),
-        place=place,
-        atom=(block // 2).astype(np.int32),
-        arm=(block % 2).astype(np.int32),
-    )
-    return rows, _training_sets(atoms[0], atoms[1:].astype(bool), split)
+    arrays: dict[str, Any] = {
+        "v": matrix[index] * shown[:, :, None],
+        "y": outcome[index] * shown,
+        "treated": treatment[index] * shown,
+        "valid": shown,
+        "fold": split.fold[index].astype(np.int32),
+        "row": index.astype(np.int32),
+        "place": place,
+        "atom": (block // 2).astype(np.int32),
+        "arm": (block % 2).astype(np.int32),
+    }
+    return Rows(**arrays), _training_sets(atoms[0], atoms[1:].astype(bool), split)
 
 
 def _tiles(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -165,10 +169,11 @@ def _training_sets(fold: np.ndarray, train: np.ndarray, split: Split) -> Any:
     scored = [[(fold == j) & train[i], (fold == i) & train[j]] for i, j in ends]
     pair = [train[i] & train[j] for i, j in ends]
     n_atoms = len(fold)
-    return Sets(
-        outer=train.astype(np.float64),
-        pair=np.asarray(pair, dtype=np.float64).reshape(len(ends), n_atoms),
-        ends=np.asarray(ends, dtype=np.int32).reshape(len(ends), 2),
-        scored=np.asarray(scored, dtype=np.float64).reshape(len(ends), 2, n_atoms),
-        pair_of=pair_of,
-    )
+    arrays: dict[str, Any] = {
+        "outer": train.astype(np.float64),
+        "pair": np.asarray(pair, dtype=np.float64).reshape(len(ends), n_atoms),
+        "ends": np.asarray(ends, dtype=np.int32).reshape(len(ends), 2),
+        "scored": np.asarray(scored, dtype=np.float64).reshape(len(ends), 2, n_atoms),
+        "pair_of": pair_of,
+    }
+    return Sets(**arrays)

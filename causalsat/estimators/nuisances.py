@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import DataError, OptionError, count, number, one_of
-from causalsat.estimators.nuisance_layout import Columns, Split, assemble, lay_out, split_rows
+from causalsat.estimators.nuisance_layout import Columns, Split, assemble, has_inner, lay_out, split_rows
+from causalsat.estimators.nuisance_notes import NUISANCES, nuisance_notes, penalty_edges
 from causalsat.public import public
 
-NUISANCES = ("g0", "g1", "m")
 OUTCOME_LEARNERS = ("ridge", "logistic")
 TREATMENT_LEARNERS = ("ridge", "linear")
-MIN_ISOTONIC = 500
 
 
 @public
@@ -119,7 +118,7 @@ def _compiled() -> Any:
 def _plan(columns: Columns, options: NuisanceOptions, split: Split, need: Sequence[str]) -> Any:
     from causalsat.kernels.cross_fit_ridge import Plan
 
-    inner = split.n_folds > 2 and columns.matrix.shape[1] > 0
+    inner = has_inner(columns, split)
     outcome, treatment = isinstance(options.outcome, str), isinstance(options.treatment, str)
     return Plan(
         n_free=columns.n_free,
@@ -209,9 +208,13 @@ def cross_fit_nuisances(
     asked = [one_of("need", name, NUISANCES) for name in need]
     if known_propensity is not None:
         asked = [name for name in asked if name != "m"]
-    plan = _plan(columns, options, split, asked)
+    plan = _plan(columns, options, split, asked)._replace(in_sample="m" in asked and not split.in_sample)
     found = _run(columns, y, d, w, split, plan)
-    return _finished(found, columns, d, split, options, plan, known_propensity)
+    found = _learn_outcomes(found, options.outcome, asked, columns, y, d, w, split, seed)
+    found = _learn_treatment(found, options, asked, columns, d, w, split, seed)
+    edge = penalty_edges(found, plan, options.n_penalties)
+    notes = nuisance_notes(found, columns, split, options, asked)
+    return _finished(found, d, split, options, known_propensity, edge=edge, notes=notes)
 
 
 def _run(columns: Columns, y: np.ndarray, d: np.ndarray, w: np.ndarray, split: Split, plan: Any) -> Any:
@@ -224,23 +227,59 @@ def _run(columns: Columns, y: np.ndarray, d: np.ndarray, w: np.ndarray, split: S
         return type(found)(*(np.asarray(a) for a in found))
 
 
-def _finished(
-    found: Any, columns: Columns, d: np.ndarray, split: Split, options: NuisanceOptions, plan: Any, known: Any
-) -> Nuisances:
+def _learn_outcomes(found: Any, learner: Any, asked: Sequence[str], *data: Any) -> Any:
+    """Replace g0 and g1 by the predictions of a scikit-learn learner, where there is one."""
+    if isinstance(learner, str):
+        return found
+    from causalsat.estimators.nuisance_learners import learned_outcome
+
+    columns, y, d, w, split, seed = data
+    new = {
+        name: learned_outcome(learner, columns, y, d == arm, w, split, seed)
+        for arm, name in enumerate(("g0", "g1"))
+        if name in asked
+    }
+    return found._replace(**new)
+
+
+def _learn_treatment(found: Any, options: NuisanceOptions, asked: Sequence[str], *data: Any) -> Any:
+    """Replace m by the predictions of a scikit-learn classifier, and calibrate what the kernel did not."""
+    if "m" not in asked:
+        return found
+    from causalsat.estimators.nuisance_learners import isotonic_calibrated, learned_propensity, platt_calibrated
+
+    columns, d, w, split, seed = data
+    own = not isinstance(options.treatment, str)
+    inner = has_inner(columns, split) and options.calibrate is not None
+    if own:
+        m, logits, whole = learned_propensity(options.treatment, columns, d, w, split, seed, inner=inner)
+        found = found._replace(m=m, inner=logits, m_insample=whole)
+    if options.calibrate == "isotonic" and inner and options.treatment != "linear":
+        found = found._replace(m=isotonic_calibrated(found.m, found.inner, d, w, split))
+    if options.calibrate == "platt" and inner and own:
+        m, line = platt_calibrated(found.m, found.inner, d, w, split)
+        found = found._replace(m=m, calibration=line)
+    return found
+
+
+def _finished(found: Any, d: np.ndarray, split: Split, options: NuisanceOptions, known: Any, **told: Any) -> Nuisances:
     n = len(d)
     raw = found.m if known is None else np.broadcast_to(np.asarray(known, dtype=np.float64), (n,)).copy()
-    m = np.clip(raw, options.clip, 1.0 - options.clip) if known is None else raw
+    inside = known is not None and bool(((raw > 0) & (raw < 1)).all())
+    m = raw if inside else np.clip(raw, options.clip, 1.0 - options.clip)
     changed = (m != raw) & np.isfinite(raw)
+    whole = raw if split.in_sample or known is not None else found.m_insample
     return Nuisances(
         g0=found.g0,
         g1=found.g1,
         m=m,
         m_raw=raw,
-        m_insample=raw,
-        fold=np.full(n, -1) if split.in_sample else split.fold,
+        m_insample=whole,
+        fold=np.full(n, -1, dtype=np.int64) if split.in_sample else split.fold,
         penalties={name: found.penalty[i] for i, name in enumerate(NUISANCES) if found.choice[i, 0] >= 0},
-        clipped={"control": float(changed[d == 0].mean()), "treated": float(changed[d == 1].mean())},
+        clipped={name: float(changed[d == arm].mean()) for arm, name in enumerate(("control", "treated"))},
         status=int(found.status),
+        **told,
     )
 
 
@@ -268,7 +307,8 @@ class NuisanceKernel:
 
         from causalsat.kernels.cross_fit import cross_fit
 
-        found = cross_fit(*design, weights, self.plan)
+        rows, sets = design
+        found = cross_fit(rows, sets, weights, self.plan)
         return found.g0, found.g1, jnp.clip(found.m, self.clip, 1.0 - self.clip), found.status
 
     def __call__(self, weights: Any) -> tuple[Any, Any, Any, Any]:

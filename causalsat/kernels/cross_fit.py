@@ -17,8 +17,7 @@ from causalsat.kernels.cross_fit_ridge import (
     ridge_family,
     tile_share,
 )
-
-OK, NO_VARIATION, EMPTY_ARM, NOT_CONVERGED, NONFINITE = 0, 2, 3, 4, 5
+from causalsat.kernels.replicates import Status
 
 
 class CrossFit(NamedTuple):
@@ -36,6 +35,8 @@ class CrossFit(NamedTuple):
         Intercept and slope of the calibration of each outer fold; (0, 1) without.
     inner : (n, K) float64
         Inner out-of-fold logits of the training rows of each outer fold.
+    m_insample : (n,) float64
+        Propensity of the model fitted on all rows, not calibrated; NaN unless the plan asks for it.
     status : () int
         0 ok, 2 no treatment variation, 3 empty arm, 4 not converged, 5 not finite.
     """
@@ -47,11 +48,12 @@ class CrossFit(NamedTuple):
     penalty: Array
     calibration: Array
     inner: Array
+    m_insample: Array
     status: Array
 
 
 class _Piece(NamedTuple):
-    """One nuisance on the tiles: values (t, r), choice and penalty (K,), status (), inner logits, calibration."""
+    """One nuisance on the tiles (t, r): predictions, choices (K,), inner logits, and the fit on all rows."""
 
     values: Array
     choice: Array
@@ -59,29 +61,33 @@ class _Piece(NamedTuple):
     status: Array
     inner: Array
     calibration: Array
+    whole: Array
 
 
 def cross_fit(rows: Rows, sets: Sets, weights: Array, plan: Plan) -> CrossFit:
     """Out-of-fold g0, g1 and unclipped m for row weights (n,); pure, so that a bootstrap can map over weights."""
-    w = jnp.where(rows.valid > 0, weights[rows.index], 0.0)
+    w = jnp.where(rows.valid > 0, weights[rows.row], 0.0)
     control, treated = block_moments(rows, w, sets.outer.shape[1])
     pieces = (
         _outcome(rows, sets, w * (1.0 - rows.treated), control, plan) if plan.control else _blank(rows, sets),
         _outcome(rows, sets, w * rows.treated, treated, plan) if plan.treated else _blank(rows, sets),
         _propensity(rows, sets, w, control, treated, plan) if plan.propensity else _blank(rows, sets),
     )
-    columns = [piece.values.reshape(-1)[rows.place] for piece in pieces]
+    g0, g1, m_raw = (piece.values.reshape(-1)[rows.place] for piece in pieces)
     asked = jnp.array([plan.control, plan.treated, plan.propensity])
-    finite = jnp.all(jnp.isfinite(jnp.stack(columns)) | ~asked[:, None])
-    status = jnp.stack([*(piece.status for piece in pieces), jnp.where(finite, OK, NONFINITE)])
+    finite = jnp.all(jnp.isfinite(jnp.stack([g0, g1, m_raw])) | ~asked[:, None])
+    status = jnp.stack([*(piece.status for piece in pieces), jnp.where(finite, Status.ok, Status.nonfinite)])
     m = pieces[2]
     return CrossFit(
-        *columns,
+        g0=g0,
+        g1=g1,
+        m=m_raw,
         choice=jnp.stack([piece.choice for piece in pieces]),
         penalty=jnp.stack([piece.penalty for piece in pieces]),
         calibration=m.calibration,
         inner=m.inner.reshape(-1, sets.outer.shape[0])[rows.place],
-        status=status[jnp.argmax(status != OK)],
+        m_insample=m.whole.reshape(-1)[rows.place],
+        status=status[jnp.argmax(status != Status.ok)],
     )
 
 
@@ -89,38 +95,44 @@ def _piece(values: Array, choice: Array, penalty: Array, status: Array, inner: A
     k, dtype = choice.shape[0], values.dtype
     inner = jnp.zeros((*values.shape, k), dtype) if inner is None else inner
     neutral = jnp.tile(jnp.array([[0.0, 1.0]], dtype), (k, 1))
-    return _Piece(values, choice.astype(jnp.int32), penalty, status, inner, neutral)
+    return _Piece(values, choice.astype(jnp.int32), penalty, status, inner, neutral, jnp.full_like(values, jnp.nan))
 
 
 def _blank(rows: Rows, sets: Sets) -> _Piece:
     k, dtype = sets.outer.shape[0], rows.y.dtype
     nothing = jnp.full(rows.y.shape, jnp.nan, dtype)
-    return _piece(nothing, jnp.full((k,), -1), jnp.full((k,), jnp.nan, dtype), jnp.asarray(OK))
+    return _piece(nothing, jnp.full((k,), -1), jnp.full((k,), jnp.nan, dtype), jnp.asarray(Status.ok))
 
 
 def _outcome(rows: Rows, sets: Sets, w: Array, moments: Moments, plan: Plan) -> _Piece:
     """Regression of the outcome in one arm; w is zero outside the arm."""
     family = ridge_family(moments, sets, plan)
-    status = jnp.where(jnp.all(family.totals > 0), OK, EMPTY_ARM)
+    status = jnp.where(jnp.all(family.totals > 0), Status.ok, Status.empty_arm)
     if not plan.logistic_outcome:
         return _piece(predicted(rows, family.coefficients), family.choice, family.penalty, status)
     fit = logistic_family(rows, sets, w, rows.y, family, plan, inner=False)
-    status = jnp.where((status == OK) & ~fit.converged, NOT_CONVERGED, status)
+    status = jnp.where((status == Status.ok) & ~fit.converged, Status.not_converged, status)
     return _piece(jax.nn.sigmoid(predicted(rows, fit.coefficients)), fit.choice, fit.penalty, status)
 
 
 def _propensity(rows: Rows, sets: Sets, w: Array, control: Moments, treated: Moments, plan: Plan) -> _Piece:
     """P(treated | v): the cross moments of the treatment are the first column of the treated Gram."""
     both = Moments(control.gram + treated.gram, treated.gram[:, :, 0], treated.gram[:, 0, 0])
-    family = ridge_family(both, sets, plan)
+    k = sets.outer.shape[0]
+    everything = jnp.ones((int(plan.in_sample), sets.outer.shape[1]), w.dtype)
+    more = sets._replace(outer=jnp.concatenate([sets.outer, everything]))
+    family = ridge_family(both, more, plan)
     varies = jnp.all((family.sums > 0) & (family.sums < family.totals))
-    status = jnp.where(varies, OK, NO_VARIATION)
+    status = jnp.where(varies, Status.ok, Status.no_treatment_variation)
     if plan.linear_treatment:
-        return _piece(predicted(rows, family.coefficients), family.choice, family.penalty, status)
-    fit = logistic_family(rows, sets, w, rows.treated, family, plan, inner=True)
-    status = jnp.where((status == OK) & ~fit.converged, NOT_CONVERGED, status)
+        piece = _piece(predicted(rows, family.coefficients), family.choice[:k], family.penalty[:k], status)
+        return piece._replace(whole=rows.v @ family.coefficients[k]) if plan.in_sample else piece
+    fit = logistic_family(rows, more, w, rows.treated, family, plan, inner=True)
+    status = jnp.where((status == Status.ok) & ~fit.converged, Status.not_converged, status)
     logit = predicted(rows, fit.coefficients)
-    piece = _piece(jax.nn.sigmoid(logit), fit.choice, fit.penalty, status, fit.inner)
+    piece = _piece(jax.nn.sigmoid(logit), fit.choice[:k], fit.penalty[:k], status, fit.inner)
+    if plan.in_sample:
+        piece = piece._replace(whole=jax.nn.sigmoid(rows.v @ fit.coefficients[k]))
     if not plan.platt:
         return piece
     line = platt(fit.inner, rows, w, tile_share(sets.outer, rows))

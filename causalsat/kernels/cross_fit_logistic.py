@@ -11,8 +11,8 @@ from causalsat.kernels.logistic import (
     Batch,
     batch_coefficients,
     fixed_hessian_logistic,
-    logistic,
     newton_logistic,
+    platt_line,
 )
 from causalsat.kernels.ridge_path import Basis, penalty_ratios
 
@@ -125,20 +125,23 @@ def _newton_sets(
 def logistic_family(
     rows: Rows, sets: Sets, w: Array, y: Array, family: Family, plan: Plan, *, inner: bool
 ) -> LogisticFamily:
-    """Logistic ridge of y (0/1) for every outer fold.
+    """Logistic ridge of y (0/1) for every outer training set; one beyond the K folds takes their median penalty.
 
     The penalty is the one with the least log loss of the inner models, among 5 around the ridge choice (screened) or
     all. Without inner models it is the ridge choice, moved by p(1-p). The last solve is Newton's.
     """
-    k, n_pairs = sets.outer.shape[0], sets.pair.shape[0]
+    k, n_pairs = sets.pair_of.shape[0], sets.pair.shape[0]
     logits = jnp.zeros((*y.shape, k), y.dtype)
-    choice, penalty = family.choice, jnp.zeros((k,), y.dtype)
+    choice, penalty = family.choice, jnp.zeros_like(family.totals)
+    theta = jnp.zeros((n_pairs, 2, rows.v.shape[-1]), y.dtype)
     pair_fine = jnp.ones((), bool)
     if plan.searched:
         if n_pairs:
             choice, theta = _search(rows, sets, w, y, family, plan)
         else:
             choice = _windows(family, plan)[:, WINDOW // 2] if plan.n_penalties >= WINDOW else choice
+        if sets.outer.shape[0] > k:
+            choice = choice.at[k].set(jnp.round(jnp.median(choice[:k].astype(y.dtype))).astype(choice.dtype))
         penalty = penalty_ratios(plan.n_penalties)[choice] * family.outer.scale
         if n_pairs and inner:
             lam = penalty_ratios(plan.n_penalties)[choice[sets.ends]] * family.pair.scale[:, None]
@@ -162,21 +165,11 @@ def logistic_family(
 
 
 def platt(inner: Array, rows: Rows, w: Array, share: Array) -> Array:
-    """(K, 2) intercept and slope of the logistic regression of the treatment on inner out-of-fold logits.
-
-    A slope below zero means that the inner predictions do not order the treatment at all; the calibrated propensity
-    is then the training share. Logits that separate the arms exactly stay as they are.
-    """
+    """(K, 2) calibration line of each outer fold, from inner out-of-fold logits (t, r, K) of its training rows."""
 
     def fit(one: tuple[Array, Array]) -> Array:
         logit, member = one
-        weight = (w * member[:, None]).reshape(-1)
-        target = rows.treated.reshape(-1)
-        found = logistic(logit.reshape(-1, 1), target, weight)
-        total = jnp.sum(weight)
-        mean = jnp.sum(weight * target) / jnp.where(total > 0, total, 1.0)
-        flat = jnp.stack([jnp.log(mean) - jnp.log1p(-mean), jnp.zeros_like(mean)])
-        scaled = jnp.where(found.coefficients[1] > 0, found.coefficients, flat)
-        return jnp.where(found.converged, scaled, jnp.array([0.0, 1.0], w.dtype))
+        weight = w * member[:, None]
+        return platt_line(logit.reshape(-1), rows.treated.reshape(-1), weight.reshape(-1))
 
     return lax.map(fit, (jnp.moveaxis(inner, -1, 0), share.T))

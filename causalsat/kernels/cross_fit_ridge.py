@@ -34,7 +34,7 @@ class Rows(NamedTuple):
         Outcome, treatment 0/1, 1 for real rows.
     fold : (t, r) int32
         Test fold, 0..K-1.
-    index : (t, r) int32
+    row : (t, r) int32
         Position of the row in the data.
     place : (n,) int32
         Position of a row of the data in the flattened tiles.
@@ -47,7 +47,7 @@ class Rows(NamedTuple):
     treated: Array
     valid: Array
     fold: Array
-    index: Array
+    row: Array
     place: Array
     atom: Array
     arm: Array
@@ -91,6 +91,7 @@ class Plan(NamedTuple):
     control: bool
     treated: bool
     propensity: bool
+    in_sample: bool = False
     standardize: bool = True
 
 

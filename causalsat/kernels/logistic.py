@@ -5,6 +5,7 @@ coordinates of :class:`~causalsat.kernels.ridge_path.Basis`, so that lam is the 
 ``1/C`` of scikit-learn. Rows come in tiles ``v (t, r, q)``; sums over rows are sums over tiles.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -102,7 +103,7 @@ def newton_logistic(
     return LogisticFit(state.theta, basis.map @ state.theta, converged)
 
 
-def _halved(value_at: object, state: _State, direction: Array) -> tuple[Array, Array]:
+def _halved(value_at: Callable[[Array], Array], state: _State, direction: Array) -> tuple[Array, Array]:
     """The first of the steps 1, 1/2, 1/4, ... that does not raise the objective (up to rounding)."""
     slack = 1e-13 * (1.0 + jnp.abs(state.value))
 
@@ -112,11 +113,11 @@ def _halved(value_at: object, state: _State, direction: Array) -> tuple[Array, A
     def halve(trial: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         count = trial[0] + 1
         theta = state.theta + direction * 0.5**count
-        return count, theta, value_at(theta)  # type: ignore[operator]
+        return count, theta, value_at(theta)
 
     full = state.theta + direction
-    first = (jnp.zeros((), jnp.int32), full, value_at(full))  # type: ignore[operator]
-    count, theta, value = lax.while_loop(too_long, halve, first)
+    first = (jnp.zeros((), jnp.int32), full, value_at(full))
+    _, theta, value = lax.while_loop(too_long, halve, first)
     fine = value <= state.value + slack
     return jnp.where(fine, theta, state.theta), jnp.where(fine, value, state.value)
 
@@ -131,6 +132,20 @@ def logistic(x: Array, y: Array, w: Array, penalty: float | Array = 0.0, *, stan
     basis = ridge_basis((v * w[:, None]).T @ v, 0, standardize=standardize)
     start = jnp.zeros((v.shape[1],), v.dtype)
     return newton_logistic(v[None], y[None], w[None], basis, jnp.asarray(penalty, v.dtype), start)
+
+
+def platt_line(logit: Array, y: Array, w: Array) -> Array:
+    """(2,) intercept and slope of the logistic regression of y (0/1) on a logit (Platt 1999, without smoothing).
+
+    A slope below zero means that the predictions do not order y at all; the line is then the flat one at the share of
+    y. Logits that separate the outcomes exactly have no finite line and stay as they are.
+    """
+    found = logistic(logit[:, None], y, w)
+    total = jnp.sum(w)
+    mean = jnp.sum(w * y) / jnp.where(total > 0, total, 1.0)
+    flat = jnp.stack([jnp.log(mean) - jnp.log1p(-mean), jnp.zeros_like(mean)])
+    scaled = jnp.where(found.coefficients[1] > 0, found.coefficients, flat)
+    return jnp.where(found.converged, scaled, jnp.array([0.0, 1.0], w.dtype))
 
 
 class Batch(NamedTuple):

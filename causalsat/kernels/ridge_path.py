@@ -2,8 +2,8 @@
 
 Notation. Rows ``v = (1, z)`` with ``z`` the columns: first the free (unpenalised) ones c, then the penalised ones x.
 The objective is ``sum_i w_i (y_i - a - c_i'd - x_i'b)^2 + lam |b|^2`` (Hoerl and Kennard 1970), with the intercept and
-c profiled out. Everything is computed from ``M = sum w v v'`` and ``sum w v y``, so that a model is fitted, and scored on
-other rows, without a second pass over rows.
+c profiled out. Everything is computed from ``M = sum w v v'`` and ``sum w v y``, so that a model is fitted, and scored
+on other rows, without a second pass over rows.
 """
 
 from typing import NamedTuple
