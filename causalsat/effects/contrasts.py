@@ -9,8 +9,9 @@ from causalsat.effects.carried import Carried
 from causalsat.effects.expression import Linear, is_word, parse
 from causalsat.effects.rows import copied, show_value
 from causalsat.effects.table import EffectTable
-from causalsat.effects.uncertainty import METHODS, compute_tests
+from causalsat.effects.uncertainty import compute_tests
 from causalsat.errors import OptionError, number
+from causalsat.inference.intervals import INTERVALS
 
 
 def contrast(
@@ -45,7 +46,7 @@ def contrast(
 
 def _method(table: EffectTable, method: str | None) -> str:
     kind = str(table.meta["interval"]) if method is None else method
-    if method is None and kind not in METHODS:
+    if method is None and kind not in INTERVALS:
         raise OptionError(
             f'The intervals of this table ("{kind}") came from the estimator and have no rule for a contrast; '
             'pass method="normal", or "percentile" where the table has draws.'

@@ -38,8 +38,8 @@ def _intervals(table: "EffectTable") -> str:
     if meta.get("n_boot"):
         scheme = f" ({_listed(meta['resampling'])})" if meta.get("resampling") else ""
         parts.append(f"{meta['n_boot']} draws{scheme}, {_failed(meta.get('n_failed', 0))} failed")
-    elif meta.get("resampling"):
-        parts.append(_listed(meta["resampling"]))
+    elif meta.get("covariance"):
+        parts.append(f"{_listed(meta['covariance'])} standard errors")
     if meta.get("n_clusters") is not None:
         parts.append(f"{_listed(meta['n_clusters'])} clusters")
     return ", ".join(parts)

@@ -67,9 +67,7 @@ def _row(cells: list[str], numeric: list[bool]) -> str:
 
 
 def _number(cell: str) -> str:
-    if cell == MISSING:
-        return "--"
-    return "$-$".join(escape(part) for part in cell.split("-"))
+    return "--" if cell == MISSING else escape(cell).replace("-", "$-$")
 
 
 def _note(width: int, heading: str, text: str) -> str:

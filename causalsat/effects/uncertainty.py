@@ -8,8 +8,7 @@ import numpy as np
 
 from causalsat.effects.carried import Carried
 from causalsat.errors import OptionError, nearest, number, one_of
-from causalsat.inference.intervals import INTERVALS as METHODS
-from causalsat.inference.intervals import acceleration, interval
+from causalsat.inference.intervals import INTERVALS, acceleration, interval
 
 if TYPE_CHECKING:
     from causalsat.effects.table import EffectTable
@@ -46,11 +45,11 @@ def compute_tests(
     if (conf is not None and p_value is not None) or estimate.shape[0] == 0:
         ends = (estimate, estimate) if conf is None else conf
         return Tests(statistic, estimate if p_value is None else p_value, *ends, {})
-    if method not in METHODS and conf is None:
-        listed = ", ".join(f'"{name}"' for name in METHODS)
-        raise OptionError(f'interval="{method}" is not known; allowed: {listed}.{nearest(method, METHODS)}')
+    if method not in INTERVALS and conf is None:
+        listed = ", ".join(f'"{name}"' for name in INTERVALS)
+        raise OptionError(f'interval="{method}" is not known; allowed: {listed}.{nearest(method, INTERVALS)}')
     low, high, p, why = _interval(
-        method if method in METHODS else "normal", estimate, std_error, carried, level, n_clusters
+        method if method in INTERVALS else "normal", estimate, std_error, carried, level, n_clusters
     )
     if conf is not None:
         low, high = conf
@@ -94,7 +93,7 @@ def another_interval(table: "EffectTable", level: float | None, method: str | No
     wanted = number("level", table.level if level is None else level, 0.0, 1.0)
     if method is None and wanted == table.level:
         return table
-    kind = str(table.meta["interval"]) if method is None else one_of("method", method, METHODS)
+    kind = str(table.meta["interval"]) if method is None else one_of("method", method, INTERVALS)
     supplied = set(table.meta.get("supplied", []))
     if method is None and "conf" in supplied:
         raise OptionError(
