@@ -266,7 +266,9 @@ def vectors_of(matrix: Any, argument: str) -> np.ndarray:
         if numbers.dtype.kind not in "fiub":
             numbers = numbers.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{argument} is not a matrix of numbers ({error}); give one row of numbers per image.") from error
+        raise DataError(
+            f"{argument} is not a matrix of numbers ({error}); give one row of numbers per image."
+        ) from error
     if numbers.ndim != 2:
         raise DataError(
             f"{argument} has shape {numbers.shape}; it must have two dimensions, one row per image and one column per "

@@ -58,7 +58,9 @@ class Folds:
         if self.by is not None and not isinstance(self.by, str):
             raise OptionError(f"Folds.by={self.by!r} must be the name of one column.")
         if self.by is not None and self.block_km is not None:
-            raise OptionError(f"Folds(by={self.by!r}, block_km={self.block_km!r}): give one of them, columns or blocks.")
+            raise OptionError(
+                f"Folds(by={self.by!r}, block_km={self.block_km!r}): give one of them, columns or blocks."
+            )
         if self.block_km is not None:
             object.__setattr__(self, "block_km", number("Folds.block_km", self.block_km, 0.0, 10_000.0))
         buffer = number("Folds.buffer_km", self.buffer_km, 0.0, 10_000.0, open_ends=False)
@@ -111,7 +113,8 @@ def deal_folds(
     if len(present) < n_folds:
         raise DataError(
             f"Folds(n={n_folds}) needs at least {n_folds} units that may stand apart and the data hold {len(present)} "
-            f"(units are merged over shared images, clusters and overlapping chips). Use fewer folds, or smaller blocks."
+            "(units are merged over shared images, clusters and overlapping chips). Use fewer folds, or smaller "
+            "blocks."
         )
     size = np.bincount(code, minlength=len(present))
     shuffle = keyed_hashes(np.asarray(unit_labels)[present].tolist(), f"{seed}:{repeat}")
@@ -200,8 +203,8 @@ def check_arms(train: np.ndarray, treated: np.ndarray, min_arm: int = MIN_ARM) -
         k = int(np.argmin(rows))
         if rows[k] < min_arm:
             raise DataError(
-                f"Training without fold {k} leaves {int(rows[k])} {name} rows; each training set needs {min_arm} of each "
-                "arm. Use fewer folds, smaller blocks or a smaller buffer_km, or drop a treatment this rare."
+                f"Training without fold {k} leaves {int(rows[k])} {name} rows; each training set needs {min_arm} of "
+                "each arm. Use fewer folds, smaller blocks or a smaller buffer_km, or drop a treatment this rare."
             )
 
 
@@ -229,9 +232,9 @@ def check_user_folds(fold_labels: np.ndarray, units: np.ndarray, unit_labels: np
         unit = int(split[times > 1][0])
         named = sorted({str(label) for label in np.asarray(fold_labels)[np.asarray(units) == unit].tolist()})
         raise ImageSplitError(
-            f"The folds split {int((times > 1).sum())} units whose rows share an image, a cluster or overlapping chips, "
-            f"for example {unit_labels[unit]} over folds {', '.join(named[:5])}: nuisances would be trained on the image "
-            "that they predict. Keep each unit in one fold, or leave the folds to Folds(n=5)."
+            f"The folds split {int((times > 1).sum())} units whose rows share an image, a cluster or overlapping "
+            f"chips, for example {unit_labels[unit]} over folds {', '.join(named[:5])}: nuisances would be trained "
+            "on the image that they predict. Keep each unit in one fold, or leave the folds to Folds(n=5)."
         )
 
 
