@@ -60,8 +60,8 @@ def _checked(lonlat: np.ndarray, what: str) -> np.ndarray:
         cure = (
             "Longitude comes first: swap the two columns."
             if swapped
-            else "They look like projected metres: pass a GeoDataFrame with its coordinate system set, or reproject them "
-            'to degrees with to_crs("EPSG:4326").'
+            else "They look like projected metres: pass a GeoDataFrame with its coordinate system set, or reproject "
+            'them to degrees with to_crs("EPSG:4326").'
         )
         raise DataError(
             f"{what} holds ({lon[row]:g}, {lat[row]:g}) in row {row} ({int(beyond.sum())} such rows), which is no "
