@@ -24,6 +24,7 @@ _HOMES = {
     "CheckResult": "causalsat.checks.result",
     "image_ate": "causalsat.estimators.image_ate",
     "AteResult": "causalsat.estimators.ate_result",
+    "AteSensitivity": "causalsat.estimators.ate_after",
     "Eligibility": "causalsat.estimators.ate_design",
     "run_study": "causalsat.run",
     "r_companion_path": "causalsat.interop.r",

@@ -124,7 +124,10 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
     from causalsat.run import validate_study
 
     found = validate_study(load_config(options.study, options.set))
-    lines = [f"{options.study}: fine", f"table: {found['table']['rows']} rows, {len(found['table']['columns'])} columns"]
+    lines = [
+        f"{options.study}: fine",
+        f"table: {found['table']['rows']} rows, {len(found['table']['columns'])} columns",
+    ]
     lines += [f"embed: {key} = {value}" for key, value in found.get("embed", {}).items()]
     return {"text": "\n".join(lines), **found}
 

@@ -183,7 +183,9 @@ def _arguments(path: Path, section: str, block: Mapping[str, Any], verb: Callabl
     _only(f"{path} [{section}]", block, set(parameters) - DATA_ARGUMENTS)
     resolved = {n: p.default for n, p in parameters.items() if p.default is not p.empty and n not in DATA_ARGUMENTS}
     resolved.update(block)
-    absent = [n for n, p in parameters.items() if p.default is p.empty and n not in resolved and n not in DATA_ARGUMENTS]
+    absent = [
+        n for n, p in parameters.items() if p.default is p.empty and n not in resolved and n not in DATA_ARGUMENTS
+    ]
     if absent:
         raise OptionError(f"{path}: [{section}] needs {', '.join(absent)}.")
     for name, value in resolved.items():

@@ -87,10 +87,6 @@ class UndatedImageryWarning(CausalsatWarning):
     """Nobody said when the imagery was taken."""
 
 
-class CircularOutcomeWarning(CausalsatWarning):
-    """The outcome was predicted from the imagery that adjusts for it."""
-
-
 class BootstrapFailureWarning(CausalsatWarning):
     """More than one bootstrap draw in a hundred failed."""
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import causalsat
-from causalsat.config import METHODS, RunConfig, call_arguments, load_config, plain, verb_of
+from causalsat.config import METHODS, PLACES_OF_TABLE, RunConfig, call_arguments, load_config, plain, verb_of
 from causalsat.effects.report import write_report
 from causalsat.effects.table import EffectTable
 from causalsat.errors import DataError, OptionError, collected_warnings
@@ -100,11 +102,40 @@ def study_embeddings(config: RunConfig, progress: Progress) -> Any:
     if config.embed is None:
         return None
     arguments = call_arguments(config.embed)
-    for name in ("places", "out"):
-        if isinstance(arguments[name], str):
-            arguments[name] = config.folder / arguments[name]
-    logger.info("embedding into %s", arguments.get("out"))
-    return causalsat.embed(_beside(config.folder, arguments.pop("rasters")), progress=progress, **arguments)
+    rasters, places = _beside(config.folder, arguments.pop("rasters")), study_places(config)
+    arguments.pop("places")
+    arguments["out"] = config.folder / arguments["out"]
+    logger.info("embedding %s into %s", config.embed["rasters"], arguments["out"])
+    return causalsat.embed(rasters, places, progress=progress, **arguments)
+
+
+def study_places(config: RunConfig) -> Any:
+    """The file of places of the ``[embed]`` block, or the distinct keys and coordinates of the table itself.
+
+    Raises
+    ------
+    DataError
+        A key of the table stands at two places.
+    """
+    from causalsat.study.frame import read_frame
+
+    embed = config.embed or {}
+    if embed["places"] != PLACES_OF_TABLE:
+        return config.folder / embed["places"]
+    key, coords = embed["embedding_key"], tuple(embed["coords"])
+    if key is None:
+        raise OptionError("[embed] needs places, or embedding_key to take the places from the table.")
+    frame = read_frame(config.folder / config.table)
+    codes, labels = frame.column(key, "embedding_key").codes("embedding_key")
+    degrees = np.stack([frame.column(name, "coords").numbers("coords") for name in coords], axis=1)
+    first = np.unique(codes, return_index=True)[1]
+    first = first[codes[first] >= 0]
+    own = degrees[first][codes]
+    moved = (codes >= 0) & (np.abs(own - degrees).max(axis=1) > 1e-9)
+    if moved.any():
+        where = labels[codes[np.argmax(moved)]]
+        raise DataError(f"embedding_key {key!r}: {where} stands at several places in the table; give a file of places.")
+    return {key: labels.astype(str), coords[0]: degrees[first, 0], coords[1]: degrees[first, 1]}
 
 
 def validate_study(config: RunConfig) -> dict[str, Any]:
@@ -136,8 +167,9 @@ def embed_plan(config: RunConfig) -> Any:
     from causalsat.raster.sources import open_sources
 
     a = call_arguments(config.embed or {})
-    where = config.folder / a["places"] if isinstance(a["places"], str) else a["places"]
-    places = read_places(where, embedding_key=a["embedding_key"], coords=tuple(a["coords"]), dates=a["dates"])
+    places = read_places(
+        study_places(config), embedding_key=a["embedding_key"], coords=tuple(a["coords"]), dates=a["dates"]
+    )
     sources = open_sources(
         _beside(config.folder, a["rasters"]), bands=a["bands"], dates=a["dates"], image_date=a["image_date"]
     )
@@ -201,7 +233,8 @@ def relocated(config: RunConfig, target: Path) -> RunConfig:
 
     embed = None
     if config.embed is not None:
-        paths = {n: moved(config.embed[n]) for n in ("rasters", "places", "out") if config.embed[n] is not None}
+        own = ("rasters", "out") if config.embed["places"] == PLACES_OF_TABLE else ("rasters", "places", "out")
+        paths = {name: moved(config.embed[name]) for name in own}
         embed = {**config.embed, **paths}
     stored = None if config.embeddings is None else Path(moved(config.embeddings))
     return replace(config, table=Path(moved(config.table)), embeddings=stored, embed=embed)

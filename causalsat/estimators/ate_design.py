@@ -68,6 +68,7 @@ class AteOptions:
     level: float
     seed: int
     allow: tuple[str, ...] = ()
+    allow_post_treatment: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def validated_options(**given: Any) -> AteOptions:
         level=number("level", given["level"], 0.0, 1.0),
         seed=count("seed", given["seed"]),
         allow=names_of(given["allow"]),
+        allow_post_treatment=bool(given["allow_post_treatment"]),
     )
     refuse_unsound(options)
     return options
@@ -239,6 +241,7 @@ def roles_of(
     strata: str | None,
     nuisances: Mapping[str, str] | None,
     known_propensity: Any,
+    treatment_date: str | None,
 ) -> tuple[Role, ...]:
     """The roles that the door checks."""
     clusters = names_of(cluster)
@@ -256,7 +259,13 @@ def roles_of(
         Role("time", time, "codes"),
         Role("fold group", fold_by, "codes"),
         Role("strata", strata, "codes", constant="allow"),
-        Role("known_propensity", known_propensity if isinstance(known_propensity, str) else None, "numeric", constant="allow"),
+        Role("treatment_date", treatment_date, "date", missing="keep", constant="allow"),
+        Role(
+            "known_propensity",
+            known_propensity if isinstance(known_propensity, str) else None,
+            "numeric",
+            constant="allow",
+        ),
     ]
     optional += [Role(f"eligibility {c}", c, "codes", constant="allow") for c in eligibility.columns()]
     for key, column in (nuisances or {}).items():
@@ -290,7 +299,9 @@ def treatment_arms(study: Study, eligibility: Eligibility) -> tuple[Arms, ...]:
     return tuple(arms)
 
 
-def cells_of(options: AteOptions, n_treatments: int, available: Mapping[str, bool]) -> tuple[tuple[Cell, ...], dict[str, str]]:
+def cells_of(
+    options: AteOptions, n_treatments: int, available: Mapping[str, bool]
+) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """The cells to estimate, and the adjustment sets left out with the role they lack."""
     needs = {"none": (), "tabular": ("covariates",), "image": ("embeddings",), "both": ("covariates", "embeddings")}
     left_out: dict[str, str] = {}
@@ -315,3 +326,52 @@ def cells_of(options: AteOptions, n_treatments: int, available: Mapping[str, boo
         for adjust in sets
     ]
     return tuple(dict.fromkeys(cells)), left_out
+
+
+def ate_design(study: Study, options: AteOptions, known_propensity: str | float | None) -> AteDesign:
+    """Arrays with names: arms, cells, outcome, weights, covariates, embedding on the rows."""
+    from causalsat.estimators.features import unsupervised_components
+
+    arms = treatment_arms(study, options.eligibility)
+    available = {"covariates": "covariates" in study.numeric, "embeddings": study.embeddings is not None}
+    cells, left_out = cells_of(options, len(arms), available)
+    image = None
+    if study.embeddings is not None and study.image is not None:
+        matrix = np.asarray(study.embeddings.matrix, dtype=np.float64)
+        if options.compress is not None:
+            matrix = unsupervised_components(matrix, options.compress)
+        image = matrix[study.image]
+    known = study.numeric.get("known_propensity")
+    if known_propensity is not None and not isinstance(known_propensity, str):
+        known = np.full(len(study.rows), number("known_propensity", known_propensity, 0.0, 1.0))
+    if known is not None and not ((known > 0) & (known < 1)).all():
+        raise DataError(f"known_propensity must lie inside (0, 1); it goes from {known.min():g} to {known.max():g}.")
+    supplied = {c: study.numeric[f"nuisance {c}"] for c in NUISANCE_COLUMNS if f"nuisance {c}" in study.numeric}
+    _check_supplied(supplied, options, cells)
+    weights = study.numeric.get("weights", np.ones(len(study.rows)))
+    return AteDesign(
+        study=study,
+        arms=arms,
+        cells=cells,
+        y=study.numeric["outcome"],
+        weights=weights / weights.mean(),
+        tabular=study.numeric.get("covariates"),
+        tabular_names=study.names.get("covariates", ()),
+        image=image,
+        known_propensity=known,
+        supplied=supplied,
+        left_out=left_out,
+    )
+
+
+def _check_supplied(supplied: Mapping[str, np.ndarray], options: AteOptions, cells: Sequence[Cell]) -> None:
+    if not supplied:
+        return
+    sets = sorted({cell.adjust for cell in cells} - {"none"})
+    if len(sets) != 1 or len({cell.treatment for cell in cells}) != 1:
+        raise OptionError(f"nuisances= belong to one adjustment set and one treatment; this call fits {sets}.")
+    absent = [c for c in NUISANCE_COLUMNS if c not in supplied and ("aipw" in options.methods or c == "m")]
+    if absent:
+        raise OptionError(f"nuisances= lacks {', '.join(absent)}; method {options.methods} needs g0, g1 and m.")
+    if isinstance(options.inference, Bootstrap) and options.inference.refit:
+        raise OptionError("nuisances= cannot be refitted in a bootstrap; use Sandwich(...) or refit=False.")

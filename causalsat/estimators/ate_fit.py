@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from causalsat.errors import DataError, warn, WeakOverlapWarning
-from causalsat.estimators.ate_design import AteDesign, AteOptions, Arms, Cell
+from causalsat.errors import DataError, WeakOverlapWarning, warn
+from causalsat.estimators.ate_design import Arms, AteDesign, AteOptions, Cell
 from causalsat.estimators.nuisances import Nuisances, cross_fit_nuisances
 from causalsat.study.folds import deal_folds, training_sets
 
@@ -35,11 +35,18 @@ class CellFit:
 
 def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels: Any, repeat: int) -> CellFit:
     """One deal of the folds, all nuisances, all scores."""
-    folds = {t: _deal(design, options, arm, units, labels, repeat) for t, arm in enumerate(design.arms) if not arm.reason}
     wanted = dict.fromkeys((c.treatment, c.adjust) for c in design.cells if c.adjust != "none")
-    sets = {}
+    reasons = {t: arm.reason for t, arm in enumerate(design.arms) if arm.reason}
+    folds, sets, refused = {}, {}, {}
+    for t in dict.fromkeys(t for t, _ in wanted if t not in reasons):
+        try:
+            folds[t] = _deal(design, options, design.arms[t], units, labels, repeat)
+        except DataError as error:
+            if len(design.arms) == 1:
+                raise
+            refused[t] = str(error)
     for t, adjust in wanted:
-        if not design.arms[t].reason:
+        if t in folds:
             sets[t, adjust] = _fit_set(design, options, t, adjust, folds[t])
     n = len(design.y)
     theta = np.full(len(design.cells), np.nan)
@@ -48,9 +55,10 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
     unavailable = {}
     for i, cell in enumerate(design.cells):
         arm = design.arms[cell.treatment]
-        if arm.reason:
+        reason = arm.reason or ("" if cell.adjust == "none" else refused.get(cell.treatment, ""))
+        if reason:
             influence[:, i] = np.nan
-            unavailable[i] = arm.reason
+            unavailable[i] = reason
             continue
         value, phi, rows = score_rows(design, options, cell, arm, sets.get((cell.treatment, cell.adjust)))
         theta[i], n_obs[i] = value, len(rows)
@@ -105,11 +113,15 @@ def _fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: 
         )
     keep, bound = _trimmed(options, nuisances.m)
     if keep.sum() < 2 or len(np.unique(arm.d[keep])) < 2:
-        raise DataError(f"trim={options.trim!r} leaves no treated or no control rows of {arm.name} (adjust={adjust!r}).")
+        raise DataError(
+            f"trim={options.trim!r} leaves no treated or no control rows of {arm.name} (adjust={adjust!r})."
+        )
     return SetFit(nuisances, keep, bound)
 
 
-def training_rows(design: AteDesign, options: AteOptions, rows: np.ndarray, fold: np.ndarray | None) -> np.ndarray | None:
+def training_rows(
+    design: AteDesign, options: AteOptions, rows: np.ndarray, fold: np.ndarray | None
+) -> np.ndarray | None:
     """Training rows (K, n_t) of each fold when a buffer leaves some out; None otherwise."""
     if fold is None or options.folds is None or not options.folds.buffer_km:
         return None
@@ -152,7 +164,10 @@ def _trimmed(options: AteOptions, m: np.ndarray) -> tuple[np.ndarray, float | No
     keep = (m >= bound) & (m <= 1 - bound)
     if keep.mean() < 0.95:
         lost = int((~keep).sum())
-        warn(f"trim={options.trim!r} drops {lost} of {len(m)} rows; the overlap estimand estimand=\"ato\" keeps them all.", WeakOverlapWarning)
+        warn(
+            f'trim={options.trim!r} drops {lost} of {len(m)} rows; the overlap estimand estimand="ato" keeps them all.',
+            WeakOverlapWarning,
+        )
     return keep, bound
 
 

@@ -12,7 +12,7 @@ from causalsat.checks.images import (
 )
 from causalsat.checks.leakage import leakage_check
 from causalsat.checks.result import CheckResult
-from causalsat.errors import CircularOutcomeWarning, DataError, ImputedValuesWarning, warn
+from causalsat.errors import DataError, ImputedValuesWarning, warn
 from causalsat.estimators.ate_design import AteDesign, AteOptions
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.study.groups import connected
@@ -56,8 +56,7 @@ def guard_images(design: AteDesign, options: AteOptions) -> list[CheckResult]:
         return []
     images, ids = study.embeddings, study.embeddings.ids
     checks = _shared_ground(design)
-    if images.provenance.get("source") != "matrix" or images.d >= 8:
-        checks.append(near_duplicates_check("images", ids, images.matrix, images.chip_sha256))
+    checks.append(near_duplicates_check("images", ids, images.matrix, images.chip_sha256))
     for arm in design.arms:
         if not arm.reason:
             checks.append(
@@ -65,7 +64,7 @@ def guard_images(design: AteDesign, options: AteOptions) -> list[CheckResult]:
                     arm.name, study.image[arm.rows], arm.d, independent_rows=_independent_rows(options)
                 )
             )
-    return checks + _dates(design)
+    return checks + _dates(design, options.allow_post_treatment)
 
 
 def _shared_ground(design: AteDesign) -> list[CheckResult]:
@@ -90,22 +89,15 @@ def _independent_rows(options: AteOptions) -> bool:
     return isinstance(inference, Sandwich) and inference.kind in ("classical", "hc0", "hc1", "hc3")
 
 
-def _dates(design: AteDesign) -> list[CheckResult]:
+def _dates(design: AteDesign, allow_post_treatment: bool) -> list[CheckResult]:
     study = design.study
-    images = study.embeddings
-    taken = images.image_date
-    dated = taken is not None and not np.isnat(taken).all()
-    if images.provenance.get("outcome_source"):
-        warn(
-            "the outcome's provenance names the imagery that adjusts for it; errors of the two are then related.",
-            CircularOutcomeWarning,
-        )
-    treated_on = study.numeric.get("treatment_date")
-    if treated_on is None:
+    treated_on = study.dates.get("treatment_date")
+    if treated_on is None or study.embeddings is None:
         return []
-    if not dated:
+    taken = study.embeddings.image_date
+    if taken is None or np.isnat(taken).all():
         warn_undated("this study")
         return []
-    allowed = bool(images.provenance.get("allow_post_treatment"))
-    when = treated_on.astype("datetime64[D]")
-    return [image_dates_check("images", taken[study.image], when, allow_post_treatment=allowed, keys=images.ids[study.image])]
+    keys = study.embeddings.ids[study.image]
+    allowed = allow_post_treatment
+    return [image_dates_check("images", taken[study.image], treated_on, allow_post_treatment=allowed, keys=keys)]

@@ -44,7 +44,13 @@ def sampling_of(study: Study) -> Sampling:
 
 
 def build_table(
-    design: AteDesign, options: AteOptions, fits: Sequence[CellFit], progress: Progress, *, seconds: float, notes: list[str]
+    design: AteDesign,
+    options: AteOptions,
+    fits: Sequence[CellFit],
+    progress: Progress,
+    *,
+    seconds: float,
+    notes: list[str],
 ) -> EffectTable:
     """The effect table of all rows, aggregated over repeated deals of the folds.
 
@@ -55,7 +61,7 @@ def build_table(
     per_repeat = [_repeat_rows(rows, fit) for fit in fits]
     estimate = np.median([e for e, _ in per_repeat], axis=0)
     influence = np.mean([phi for _, phi in per_repeat], axis=0)
-    sandwich = _sandwich(options)
+    sandwich = sandwich_of(options)
     covariances = [_finite_covariance(phi, sandwich, sampling) for _, phi in per_repeat]
     spread = [c.std_error**2 + (e - estimate) ** 2 for c, (e, _) in zip(covariances, per_repeat, strict=True)]
     std_error = np.sqrt(np.median(spread, axis=0))
@@ -90,7 +96,8 @@ def _repeat_rows(rows: Sequence[Row], fit: CellFit) -> tuple[np.ndarray, np.ndar
         return derived_estimates(rows, fit.theta), derived_influence(rows, fit.theta, fit.influence)
 
 
-def _sandwich(options: AteOptions) -> Sandwich:
+def sandwich_of(options: AteOptions) -> Sandwich:
+    """The covariance asked for; cluster scores beside a bootstrap."""
     if isinstance(options.inference, Sandwich):
         chosen = options.inference
         return chosen if options.small_sample == "auto" else replace(chosen, small_sample=options.small_sample)
@@ -147,7 +154,9 @@ def _withhold(
             base = effect[row.reference]
             if not abs(estimate[base]) >= 2 * std_error[base]:
                 estimate[i] = std_error[i] = np.nan
-                unavailable[i] = "the reference effect is smaller than two standard errors, so a share of it means little"
+                unavailable[i] = (
+                    "the reference effect is smaller than two standard errors, so a share of it means little"
+                )
         methods = {design.cells[c].method for c in (row.cell, row.reference) if c >= 0}
         if "outcome" in methods and not refit and i not in unavailable:
             std_error[i] = np.nan
@@ -215,7 +224,7 @@ def _meta(
         "resampling": "none" if sampled is None else sampled.scheme,
         "refit": False if sampled is None else bool(sampled.refit),
         "law": "" if sampled is None or sampled.law is None else sampled.law,
-        "n_boot": 0 if sampled is None else int(len(sampled.values)),
+        "n_boot": 0 if sampled is None else len(sampled.values),
         "n_failed": {} if sampled is None else dict(sampled.n_failed),
         "covariance": covariance.kind if sampled is None else "bootstrap",
         "small_sample_factor": covariance.factor,

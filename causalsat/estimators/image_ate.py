@@ -4,17 +4,13 @@ import time as clock
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from causalsat.errors import collected_warnings
 from causalsat.estimators.ate_checks import ate_checks
-from causalsat.estimators.ate_design import AteDesign, AteOptions, Eligibility, cells_of, roles_of, treatment_arms, validated_options
-from causalsat.estimators.ate_fit import CellFit, fit_cells
+from causalsat.estimators.ate_design import Eligibility, ate_design, roles_of, validated_options
+from causalsat.estimators.ate_fit import fit_cells
 from causalsat.estimators.ate_guards import guard_columns, guard_images
 from causalsat.estimators.ate_result import AteResult
-from causalsat.estimators.ate_rows import derived_estimates, derived_influence, table_rows
-from causalsat.estimators.ate_table import build_table, sampling_of
-from causalsat.estimators.features import compressed
+from causalsat.estimators.ate_table import build_table
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.progress import Progress
 from causalsat.study.fold_units import fold_units
@@ -34,6 +30,7 @@ def image_ate(
     cluster: str | Sequence[str] | None = None,
     coords: Sequence[str] | None = None,
     time: str | None = None,
+    treatment_date: str | None = None,
     adjust: str | Sequence[str] = ("none", "tabular", "image", "both"),
     reference: str = "tabular",
     estimand: str | Sequence[str] = "ate",
@@ -50,6 +47,7 @@ def image_ate(
     compress: int | None = None,
     eligibility: Eligibility = Eligibility(),
     allow: str | Sequence[str] = (),
+    allow_post_treatment: bool = False,
     penalty_search: str = "screened",
     folds: Folds | None = Folds(n=5),
     inference: Sandwich | Bootstrap | None = None,
@@ -98,6 +96,8 @@ def image_ate(
         Longitude and latitude columns, degrees WGS84; a GeoDataFrame supplies its own.
     time : str, optional
         Period, for spatial covariances of panels.
+    treatment_date : str, optional
+        Column of dates; imagery of a row taken on or after it is an error.
     adjust : str or sequence of str
         Any of "none", "tabular", "image", "both"; sets whose role is absent are left out and named in ``meta``.
     reference : str
@@ -126,6 +126,8 @@ def image_ate(
         Which rows may be controls, and the least number of treated rows.
     allow : str or sequence of str
         Covariates exempt from the leakage guard.
+    allow_post_treatment : bool
+        Report imagery dated after treatment instead of refusing it.
     penalty_search : str
         "screened" or "full" search of the propensity's penalty.
     folds : Folds or None
@@ -177,7 +179,8 @@ def image_ate(
     options = validated_options(
         adjust=adjust, reference=reference, estimand=estimand, method=method, form=form, normalize=normalize, clip=clip,
         trim=trim, base=base, base_outcome=base_outcome, base_treatment=base_treatment, compress=compress,
-        eligibility=eligibility, allow=allow, penalty_search=penalty_search, folds=folds, inference=inference,
+        eligibility=eligibility, allow=allow, allow_post_treatment=allow_post_treatment,
+        penalty_search=penalty_search, folds=folds, inference=inference,
         n_boot=n_boot, small_sample=small_sample, level=level, seed=seed,
     )  # fmt: skip
     with collected_warnings() as notes:
@@ -185,15 +188,16 @@ def image_ate(
             outcome=outcome, treatment=treatment, covariates=covariates, weights=weights, cluster=cluster, time=time,
             eligibility=eligibility, fold_by=None if folds is None else folds.by,
             strata=getattr(options.inference, "strata", None), nuisances=nuisances, known_propensity=known_propensity,
+            treatment_date=treatment_date,
         )  # fmt: skip
         study = open_study(
             data, roles, coords=coords, embeddings=embeddings, embedding_key=embedding_key, verb="image_ate"
         )
         design = ate_design(study, options, known_propensity)
-        guard_columns(design, options)
+        leakage = guard_columns(design, options)
         units, labels = fold_units(study, folds=folds, seed=options.seed)
         images = guard_images(design, options, units)
         fits = [fit_cells(design, options, units, labels, r) for r in range(1 if folds is None else folds.repeats)]
         table = build_table(design, options, fits, progress, seconds=clock.perf_counter() - started, notes=notes)
-        checks = images + ate_checks(design, options, fits[0])
+        checks = [c for c in (leakage, *images) if c is not None] + ate_checks(design, options, fits[0])
     return AteResult(table=table, checks=tuple(checks), design=design, options=options, fits=tuple(fits))

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 import causalsat as cs
+from causalsat.config import load_config
 from causalsat.errors import DataError, OptionError
 from causalsat.run import rebuild_report, run_study, validate_study
-from causalsat.config import load_config
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def study(text: str, *overrides: str) -> Callable[[Path], object]:
     return make
 
 
-FINE = '[study]\ntable = "table.csv"\n[image_ate]\noutcome = "y"\ntreatment = "w"\ncovariates = ["x"]\nadjust = ["none"]\n'
+FINE = (
+    '[study]\ntable = "table.csv"\n[image_ate]\noutcome = "y"\ntreatment = "w"\ncovariates = ["x"]\nadjust = ["none"]\n'
+)
 
 
 def existing_out(folder: Path) -> object:
@@ -77,7 +79,10 @@ CASES = [
         "not orthogonal",
     ),
     BadInput(
-        "two numbers of draws", ate(n_boot=99, inference=cs.Bootstrap(199, "cluster", refit=False)), OptionError, "contradicts"
+        "two numbers of draws",
+        ate(n_boot=99, inference=cs.Bootstrap(199, "cluster", refit=False)),
+        OptionError,
+        "contradicts",
     ),
     BadInput("inference as text", ate(inference="cluster"), OptionError, r"Sandwich\(\.\.\.\)"),
     BadInput("block bootstrap without a distance", lambda _: cs.Bootstrap(scheme="block"), OptionError, "block_km"),
@@ -89,9 +94,16 @@ CASES = [
     BadInput("study file not TOML", study("[study\n"), OptionError, "not valid TOML"),
     BadInput("unknown section", study(FINE + "[image_at]\n"), OptionError, r'Did you mean "image_ate"'),
     BadInput("unknown key", study(FINE + 'outcomes = "y"\n'), OptionError, r'Did you mean "outcome"'),
-    BadInput("no table", study('[study]\ntitle = "x"\n[image_ate]\noutcome="y"\ntreatment="w"\n'), OptionError, "needs table"),
+    BadInput(
+        "no table", study('[study]\ntitle = "x"\n[image_ate]\noutcome="y"\ntreatment="w"\n'), OptionError, "needs table"
+    ),
     BadInput("no method", study('[study]\ntable = "table.csv"\n'), OptionError, "names no method"),
-    BadInput("no treatment", study('[study]\ntable = "table.csv"\n[image_ate]\noutcome="y"\n'), OptionError, "needs treatment"),
+    BadInput(
+        "no treatment",
+        study('[study]\ntable = "table.csv"\n[image_ate]\noutcome="y"\n'),
+        OptionError,
+        "needs treatment",
+    ),
     BadInput("column not in the table", study(FINE.replace('"x"', '"xx"')), DataError, "not a column of the table"),
     BadInput("table not there", study(FINE.replace("table.csv", "tabel.csv")), DataError, "tabel.csv"),
     BadInput("override without a section", study(FINE, "level=0.9"), OptionError, r"section\.key=value"),

@@ -19,7 +19,11 @@ WRITTEN = ["config.toml", "effects.csv", "effects.md", "effects.parquet", "effec
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "causalsat.cli", *arguments], cwd=cwd, capture_output=True, text=True, env=dict(os.environ)
+        [sys.executable, "-m", "causalsat.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
     )
 
 

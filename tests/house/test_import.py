@@ -25,7 +25,9 @@ def test_import_changes_no_global_state_and_loads_nothing_heavy():
 def test_import_takes_under_300_ms():
     seconds = []
     for _ in range(3):
-        run = subprocess.run([sys.executable, "-X", "importtime", "-c", "import causalsat"], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", "import causalsat"], capture_output=True, text=True, check=True
+        )
         line = [row for row in run.stderr.splitlines() if re.search(r"\|\s+causalsat$", row)][-1]
         seconds.append(int(line.split("|")[1]) / 1e6)
     assert min(seconds) < 0.3

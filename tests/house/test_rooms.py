@@ -18,7 +18,18 @@ MAY_IMPORT = {
     "simulate": {"study"},
     "interop": set(),
 }
-KERNEL_PACKAGES = {"jax", "jaxtyping", "causalsat", "functools", "typing", "math", "collections", "contextlib", "enum", "dataclasses"}
+KERNEL_PACKAGES = {
+    "jax",
+    "jaxtyping",
+    "causalsat",
+    "functools",
+    "typing",
+    "math",
+    "collections",
+    "contextlib",
+    "enum",
+    "dataclasses",
+}
 
 
 def imports(path: Path) -> list[str]:
@@ -78,5 +89,7 @@ def test_no_drawers_without_a_name():
 
 
 def test_files_stay_readable():
-    long = {str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 420}
+    long = {
+        str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 420
+    }
     assert long == {}
