@@ -5,7 +5,7 @@ import numpy as np
 
 def outer_sum(scores: np.ndarray) -> np.ndarray:
     """Sum of s_i s_i' over rows: (n, k) float64 to a symmetric (k, k)."""
-    product = scores.T @ scores
+    product: np.ndarray = scores.T @ scores
     return 0.5 * (product + product.T)
 
 

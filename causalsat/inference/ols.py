@@ -183,7 +183,8 @@ def _bread(x: np.ndarray, w: np.ndarray) -> np.ndarray:
             f"the regressors are linearly dependent (regressor {worst} has the largest part in it); drop one of them."
         )
     inverse: np.ndarray = (vectors / values[None, :]) @ vectors.T
-    return inverse / (scale[:, None] * scale[None, :])
+    unscaled: np.ndarray = inverse / (scale[:, None] * scale[None, :])
+    return unscaled
 
 
 def _classical(w: np.ndarray, e: np.ndarray, bread: np.ndarray, df: int) -> Meat:
