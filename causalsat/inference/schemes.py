@@ -117,7 +117,7 @@ def make_plan(bootstrap: Bootstrap, sampling: Sampling, strata: np.ndarray | Non
     codes = None if scheme == "iid" else sampling.cluster
     unit, n_units, stratum = _units(sampling.n, codes, strata)
     n_clusters = None if codes is None else n_units
-    _enough(n_units, n_clusters)
+    _enough(scheme, n_units, n_clusters)
     if scheme in MULTIPLIER_SCHEMES:
         return _multiplier(bootstrap, unit, n_units, n_clusters)
     return _counts(scheme, unit, n_units, n_clusters, stratum)
@@ -142,16 +142,13 @@ def _units(n: int, codes: np.ndarray | None, strata: np.ndarray | None) -> tuple
     return place[unit], n_units, of_unit[order]
 
 
-def _enough(n_units: int, n_clusters: int | None) -> None:
+def _enough(scheme: str, n_units: int, n_clusters: int | None) -> None:
     if n_units < 2:
         what = "rows" if n_clusters is None else "clusters"
         raise DataError(f"a bootstrap needs at least two {what}; there is one. Use another scheme or more data.")
     if n_clusters is not None and n_clusters < FEW_CLUSTERS:
-        warn(
-            f"{n_clusters} clusters are few for a bootstrap of clusters (fewer than {FEW_CLUSTERS}); for OLS prefer "
-            'Bootstrap(scheme="wild").',
-            FewClustersWarning,
-        )
+        advice = "" if scheme == "wild" else ' For least squares prefer Bootstrap(scheme="wild").'
+        warn(f"{n_clusters} clusters are few for a bootstrap (fewer than {FEW_CLUSTERS}).{advice}", FewClustersWarning)
 
 
 def _counts(scheme: str, unit: np.ndarray, n_units: int, n_clusters: int | None, stratum: np.ndarray | None) -> Plan:

@@ -168,7 +168,7 @@ def wild_interval(
     level = number("level", level, 0.0, 1.0)
     parts, plan, multipliers = _prepare(X, y, bootstrap, sampling, seed, coefficients, weights)
     enumerated = plan.n_distinct is not None
-    if tail_rank(multipliers.shape[0], 1.0 - level) < 1:
+    if not enumerated and tail_rank(multipliers.shape[0], 1.0 - level) < 1:
         raise OptionError(f"level={level:g} needs at least {draws_needed(level) // 2} wild draws; raise Bootstrap.n.")
     low, high, p_value = (np.full(len(parts), np.nan) for _ in range(3))
     unavailable: dict[int, str] = {}
