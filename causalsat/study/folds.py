@@ -1,7 +1,6 @@
 """`causalsat.Folds`: whole units dealt to folds by a keyed shuffle, and training sets with a buffer."""
 
 import hashlib
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +79,8 @@ def deal_folds(
     """Deal whole units to folds: a keyed shuffle, largest first onto the lightest fold.
 
     A unit's place in the shuffle is a keyed hash of its label, so the order of rows changes no fold. With a binary
-    ``treated`` the units are dealt stratum by stratum of their treated share (quartiles over units). Because each unit
-    goes onto the lightest fold, fold sizes differ by at most the largest unit.
+    ``treated`` the units are dealt stratum by stratum of their treated share (quartiles over units), each onto the fold
+    lightest in its stratum; fold sizes differ by at most the largest unit.
 
     Parameters
     ----------
@@ -120,13 +119,10 @@ def deal_folds(
     shuffle = keyed_hashes(np.asarray(unit_labels)[present].tolist(), f"{seed}:{repeat}")
     binary = treated is not None and bool(np.isin(treated, (0.0, 1.0)).all())
     stratum = _strata(code, treated, size) if binary and treated is not None else np.zeros(len(present), np.int64)
+    order = np.lexsort((shuffle, -size, stratum))
     dealt = np.empty(len(present), np.int64)
-    lightest = [(0, 0, k) for k in range(n_folds)]
-    for unit in np.lexsort((shuffle, -size, stratum)).tolist():
-        load, held, fold = heapq.heappop(lightest)
-        dealt[unit] = fold
-        heapq.heappush(lightest, (load + int(size[unit]), held + 1, fold))
-    fold = dealt[code]
+    dealt[order] = _deal(size[order].tolist(), stratum[order].tolist(), n_folds)
+    fold: np.ndarray = dealt[code]
     if binary and treated is not None:
         check_arms(other_folds(fold), treated, min_arm)
     return fold
@@ -243,6 +239,27 @@ def keyed_hashes(labels: list, key: str) -> np.ndarray:
     secret = hashlib.blake2b(key.encode(), digest_size=16).digest()
     digests = [hashlib.blake2b(str(label).encode(), digest_size=8, key=secret).digest() for label in labels]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _deal(sizes: list[int], strata: list[int], n_folds: int) -> list[int]:
+    """Each unit onto the fold with the fewest rows of its stratum, among those that stay within one largest unit.
+
+    The lightest fold always qualifies, so fold sizes never differ by more than the largest unit.
+    """
+    slack = max(sizes)
+    load, held = [0] * n_folds, [0] * n_folds
+    inside, current = [0] * n_folds, -1
+    dealt = []
+    for size, stratum in zip(sizes, strata):
+        if stratum != current:
+            inside, current = [0] * n_folds, stratum
+        ceiling = min(load) + slack - size
+        fold = min((k for k in range(n_folds) if load[k] <= ceiling), key=lambda k: (inside[k], load[k], held[k], k))
+        load[fold] += size
+        inside[fold] += size
+        held[fold] += 1
+        dealt.append(fold)
+    return dealt
 
 
 def _strata(code: np.ndarray, treated: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ def _refuse_repeated_names(table: Any) -> None:
     names = getattr(table, "column_names", None)
     if names is None:
         names = getattr(table, "columns", ())
-    if callable(names):
+    if names is None or callable(names):
         return
     repeated = [name for name, times in Counter(str(name) for name in names).items() if times > 1]
     if repeated:
