@@ -330,7 +330,7 @@ def cells_of(
 
 def ate_design(study: Study, options: AteOptions, known_propensity: str | float | None) -> AteDesign:
     """Arrays with names: arms, cells, outcome, weights, covariates, embedding on the rows."""
-    from causalsat.estimators.features import unsupervised_components
+    from causalsat.estimators.features import compressed
 
     arms = treatment_arms(study, options.eligibility)
     available = {"covariates": "covariates" in study.numeric, "embeddings": study.embeddings is not None}
@@ -339,7 +339,7 @@ def ate_design(study: Study, options: AteOptions, known_propensity: str | float 
     if study.embeddings is not None and study.image is not None:
         matrix = np.asarray(study.embeddings.matrix, dtype=np.float64)
         if options.compress is not None:
-            matrix = unsupervised_components(matrix, options.compress)
+            matrix = compressed(matrix, options.compress)
         image = matrix[study.image]
     known = study.numeric.get("known_propensity")
     if known_propensity is not None and not isinstance(known_propensity, str):

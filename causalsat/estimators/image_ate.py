@@ -195,8 +195,9 @@ def image_ate(
         )
         design = ate_design(study, options, known_propensity)
         leakage = guard_columns(design, options)
-        units, labels = fold_units(study, folds=folds, seed=options.seed)
-        images = guard_images(design, options, units)
+        split = folds if any(cell.adjust != "none" for cell in design.cells) else None
+        units, labels = fold_units(study, folds=split, seed=options.seed)
+        images = guard_images(design, options)
         fits = [fit_cells(design, options, units, labels, r) for r in range(1 if folds is None else folds.repeats)]
         table = build_table(design, options, fits, progress, seconds=clock.perf_counter() - started, notes=notes)
         checks = [c for c in (leakage, *images) if c is not None] + ate_checks(design, options, fits[0])
