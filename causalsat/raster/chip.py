@@ -1,5 +1,7 @@
 """One raster read onto one chip's grid: a plain window where the grids agree, else one small warp."""
 
+import functools
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +11,13 @@ from causalsat.raster.grid import SQUARE_RTOL
 from causalsat.raster.masks import combine, data_set_mask, value_validity, warp_groups
 
 if TYPE_CHECKING:
+    from pyproj import Transformer
     from rasterio import DatasetReader
 
     from causalsat.raster.sources import Item
 
 PHASE_TOLERANCE = 1e-3
+WHOLE_TURN = 359.0
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,7 @@ def _read_plain(
 def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling: str, out: np.ndarray) -> np.ndarray:
     from rasterio.enums import Resampling
     from rasterio.transform import from_origin
-    from rasterio.vrt import WarpedVRT
 
-    valid = np.ones(out.shape, bool)
     grid: dict[str, Any] = {
         "crs": frame.crs,
         "transform": from_origin(frame.x, frame.y, frame.step, frame.step),
@@ -126,6 +128,20 @@ def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling
         "height": frame.n,
         "resampling": Resampling[resampling],
     }
+    first, *others = _turns(item, frame)
+    valid = _warp_once(raster, item, grid | first, out)
+    for other in others:
+        canvas = np.zeros_like(out)
+        gained = _warp_once(raster, item, grid | other, canvas) & ~valid
+        out[gained] = canvas[gained]
+        valid |= gained
+    return valid
+
+
+def _warp_once(raster: "DatasetReader", item: "Item", grid: dict[str, Any], out: np.ndarray) -> np.ndarray:
+    from rasterio.vrt import WarpedVRT
+
+    valid = np.ones(out.shape, bool)
     for positions, options, alpha in warp_groups(item):
         with WarpedVRT(raster, **grid, **options) as chip:
             if positions:
@@ -139,6 +155,26 @@ def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling
     return valid
 
 
+def _turns(item: "Item", frame: Frame) -> list[dict[str, Any]]:
+    """Options that keep longitude continuous where a chip or a raster in degrees crosses the antimeridian.
+
+    GDAL wraps longitude at 180 degrees, so it would see such a chip on both ends of the raster. A raster of a whole
+    turn is read twice, once per side of its seam.
+    """
+    if not item.geographic:
+        return [{}]
+    lon, _ = _corners(item, frame)
+    west, _, east, _ = item.bounds
+    if max(lon) - min(lon) < 180.0 and west >= -180.0 and east <= 180.0:
+        return [{}]
+    from rasterio.crs import CRS
+
+    middle = (west + east) / 2.0
+    centres = [middle] if east - west < WHOLE_TURN else [middle + 180.0, middle - 180.0]
+    plain = CRS.from_user_input(item.crs).to_dict(projjson=False)
+    return [{"src_crs": CRS.from_dict({**plain, "lon_wrap": centre})} for centre in centres]
+
+
 def _value(options: dict[str, Any], item: "Item", position: int) -> float | None:
     return options.get("nodata", item.nodata[position])
 
@@ -149,15 +185,12 @@ def covered_by(item: "Item", frame: Frame) -> np.ndarray:
     Corners are projected and pixels between them interpolated, which is exact on the raster's own grid and good to a
     fraction of a pixel over a chip elsewhere.
     """
-    from pyproj import Transformer
-
     n = frame.n
-    left, bottom, right, top = frame.bounds
-    half = frame.step / 2.0
-    xs = np.array([left + half, right - half, left + half, right - half])
-    ys = np.array([top - half, top - half, bottom + half, bottom + half])
-    if item.crs != frame.crs:
-        xs, ys = Transformer.from_crs(frame.crs, item.crs, always_xy=True).transform(xs, ys)
+    xs, ys = _corners(item, frame)
+    if item.geographic:
+        west, _, east, _ = item.bounds
+        xs = xs[0] + np.mod(xs - xs[0] + 180.0, 360.0) - 180.0
+        xs = xs + 360.0 * np.round(((west + east) / 2.0 - xs.mean()) / 360.0)
     a, b, c, d, e, f = item.transform
     area = a * e - b * d
     columns = (e * (xs - c) - b * (ys - f)) / area
@@ -170,4 +203,25 @@ def covered_by(item: "Item", frame: Frame) -> np.ndarray:
         return upper[None, :] + (lower - upper)[None, :] * share[:, None]
 
     column, row = spread(columns), spread(rows)
+    if item.geographic and item.bounds[2] - item.bounds[0] >= WHOLE_TURN:
+        column = np.mod(column, 360.0 / abs(a))
     return (column >= 0) & (column <= item.width) & (row >= 0) & (row <= item.height)
+
+
+def _corners(item: "Item", frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the chip's corner pixels in the raster's CRS: the upper two from the left, then the lower two."""
+    left, bottom, right, top = frame.bounds
+    half = frame.step / 2.0
+    xs = np.array([left + half, right - half, left + half, right - half])
+    ys = np.array([top - half, top - half, bottom + half, bottom + half])
+    if item.crs == frame.crs:
+        return xs, ys
+    return _transformer(frame.crs, item.crs, threading.get_ident()).transform(xs, ys)
+
+
+@functools.lru_cache(maxsize=64)
+def _transformer(source: str, target: str, thread: int) -> "Transformer":
+    """Kept because building one costs as much as a small warp; one per thread because pyproj asks for it."""
+    from pyproj import Transformer
+
+    return Transformer.from_crs(source, target, always_xy=True)

@@ -42,15 +42,15 @@ def _representable(value: float, dtype: np.dtype) -> bool:
 def data_set_mask(raster: "DatasetReader", item: "Item", window: Any) -> np.ndarray | None:
     """Mask of the whole data set or alpha inside a window, ``(rows, columns)`` bool; None where there is neither."""
     if item.alpha is not None:
-        return raster.read(item.alpha, window=window) != 0
+        return np.asarray(raster.read(item.alpha, window=window) != 0)
     if item.has_mask:
-        return raster.read_masks(item.bands[0], window=window) != 0
+        return np.asarray(raster.read_masks(item.bands[0], window=window) != 0)
     return None
 
 
 def combine(valid: np.ndarray, mask_rule: str) -> np.ndarray:
     """Pixels at which all (any) bands are valid, ``(rows, columns)`` bool."""
-    return valid.all(axis=-1) if mask_rule == "all" else valid.any(axis=-1)
+    return np.asarray(valid.all(axis=-1) if mask_rule == "all" else valid.any(axis=-1))
 
 
 def warp_groups(item: "Item") -> list[tuple[tuple[int, ...], dict[str, Any], int | None]]:

@@ -244,7 +244,8 @@ def _copy(batch: ChipBatch, twin: int, i: int) -> None:
 
 def _read_chip(plan: Plan, handles: Handles, batch: ChipBatch, i: int, row: int) -> None:
     """Read one chip from its rasters in order, each filling what the earlier ones left invalid."""
-    frame = Frame(plan.crs[plan.grid_crs[row]], *map(float, plan.origin[row]), float(plan.step[row]), plan.n_px)
+    x, y = plan.origin[row].tolist()
+    frame = Frame(plan.crs[plan.grid_crs[row]], x, y, float(plan.step[row]), plan.n_px)
     pixels, mask = batch.pixels[i], batch.mask[i]
     used: list[Item] = []
     listed = [plan.sources.items[s] for s in plan.sources_of(row)]
@@ -270,7 +271,7 @@ def _read_chip(plan: Plan, handles: Handles, batch: ChipBatch, i: int, row: int)
     batch.n_sources[i] = len(used)
     batch.n_frames[i] = len({item.last_day if not np.isnat(item.last_day) else NAT.astype(int) for item in used})
     digest = hashlib.sha256(pixels)
-    digest.update(np.packbits(mask))
+    digest.update(np.packbits(mask).tobytes())
     batch.sha256[i] = digest.hexdigest()
 
 

@@ -96,7 +96,7 @@ def test_warped_chips_equal_rasterios_own_warp(tmp_path, crs):
 
 
 def test_an_identity_warp_equals_the_plain_window(raster):
-    path, array = raster
+    path, _ = raster
     x, y = pixel(50.0, 60.0)
     snapped, exact = (chips(path, at(x, y), size_m=160, align=a) for a in ("snap", "exact"))
     with rasterio.open(path) as src:

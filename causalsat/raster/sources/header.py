@@ -56,6 +56,8 @@ class Item:
         ``tiled, interleave, compress, n_bytes``.
     gsd_m : float
         Native step in metres; NaN when the CRS is geographic or pixels are not square.
+    geographic : bool
+        The CRS counts degrees.
     first_day, last_day : datetime64[D]
         The frame's period; NaT when nobody says.
     licence : str
@@ -81,6 +83,7 @@ class Item:
     categorical: bool
     layout: dict[str, Any]
     gsd_m: float
+    geographic: bool
     first_day: np.datetime64 = NAT
     last_day: np.datetime64 = NAT
     licence: str = ""
@@ -177,7 +180,8 @@ def _item(raster: "DatasetReader", path: str, name: str, key: str | None, bands:
         nodata=tuple(raster.nodatavals[b - 1] for b in chosen), alpha=alpha,
         has_mask="per_dataset" in flags and "alpha" not in flags, block=raster.block_shapes[chosen[0] - 1],
         scales=tuple(raster.scales[b - 1] for b in chosen), offsets=tuple(raster.offsets[b - 1] for b in chosen),
-        categorical=categorical, layout=_layout(raster, path), gsd_m=_gsd(raster), first_day=first, last_day=last,
+        categorical=categorical, layout=_layout(raster, path), gsd_m=_gsd(raster),
+        geographic=bool(raster.crs.is_geographic), first_day=first, last_day=last,
         licence=raster.tags().get("TIFFTAG_COPYRIGHT", ""),
     )  # fmt: skip
 
@@ -217,7 +221,7 @@ def _gsd(raster: "DatasetReader") -> float:
     if raster.crs.is_geographic or b or d or abs(abs(a) - abs(e)) > SQUARE_RTOL * abs(a):
         return float("nan")
     crs: CRS = CRS.from_wkt(raster.crs.to_wkt())
-    return abs(a) * metres_per_unit(crs)
+    return float(abs(a) * metres_per_unit(crs))
 
 
 def _layout(raster: "DatasetReader", path: str) -> dict[str, Any]:
