@@ -72,7 +72,7 @@ def fold_units(study: Study, *, folds: Folds | None = None, seed: int = 0) -> tu
     units = connected(len(base), hard, _row_pairs(study, pairs.overlapping))
     labels = _least_name(units, names[base])
     if folds is not None:
-        _refuse_split(study, folds, units, labels)
+        _refuse_split(study, folds, pairs)
         _refuse_giant(units, hard, labels)
     return units, labels
 
@@ -127,10 +127,13 @@ def _least_name(units: np.ndarray, names: np.ndarray) -> np.ndarray:
     return names[order[first]]
 
 
-def _refuse_split(study: Study, folds: Folds, units: np.ndarray, labels: np.ndarray) -> None:
+def _refuse_split(study: Study, folds: Folds, pairs: ImagePairs) -> None:
     """With as many levels as folds the column *is* the folds: merging them would not be what was asked."""
-    if folds.by is not None and "fold group" in study.labels and len(study.labels["fold group"]) == folds.n:
-        check_user_folds(study.labels["fold group"][study.codes["fold group"]], units, labels)
+    if folds.by is None or len(study.labels.get("fold group", ())) != folds.n:
+        return
+    base, names = _base(study, None)
+    units = connected(len(base), base, *_bonds(study, pairs), _row_pairs(study, pairs.overlapping))
+    check_user_folds(study.labels["fold group"][study.codes["fold group"]], units, _least_name(units, names[base]))
 
 
 def _refuse_giant(units: np.ndarray, hard: np.ndarray, labels: np.ndarray) -> None:

@@ -81,8 +81,9 @@ def key_texts(frame: Frame, key: str) -> np.ndarray:
 def _joined(frame: Frame, embeddings: Embeddings, key: str | None) -> np.ndarray:
     if key is None:
         ids = set(embeddings.ids.tolist())
-        fitting = [name for name in frame.names if _fits(frame, name, ids)]
-        hint = f" Column {fitting[0]!r} holds such ids: embedding_key={fitting[0]!r}." if fitting else ""
+        fitting = max(frame.names, key=lambda name: _n_fitting(frame, name, ids))
+        known = _n_fitting(frame, fitting, ids) > 1
+        hint = f" Column {fitting!r} holds such ids: embedding_key={fitting!r}." if known else ""
         raise DataError(
             f"embeddings holds {len(embeddings)} images named {_some(embeddings.ids)} and embedding_key is not "
             f"given; name the column that tells which image each row shows.{hint}"
@@ -146,12 +147,14 @@ def _array(matrix: Any) -> np.ndarray:
         ) from error
 
 
-def _fits(frame: Frame, name: str, ids: set[str]) -> bool:
+def _n_fitting(frame: Frame, name: str, ids: set[str]) -> int:
+    """How many ids a column names, 0 when it also holds other values."""
     column = frame.column(name, "embedding_key")
     if column.kind == "mixed" or column.missing.all():
-        return False
+        return 0
     _, labels = column.codes("embedding_key")
-    return set(labels.astype(str).tolist()) <= ids
+    found = set(labels.astype(str).tolist())
+    return len(found) if found <= ids else 0
 
 
 def _some(ids: np.ndarray) -> str:
