@@ -31,8 +31,7 @@ def missing_r() -> str:
 def rscript(tmp_path_factory):
     reason = missing_r()
     if reason:
-        print(f"R tests skipped: {reason}")
-        pytest.skip(reason)
+        pytest.skip(f"R tests skipped: {reason}")
 
     # reticulate 1.28 takes any pyproject.toml in the working directory for a Poetry project.
     elsewhere = tmp_path_factory.mktemp("r")
