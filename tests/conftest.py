@@ -34,5 +34,5 @@ def pytest_collection_modifyitems(config, items):
         return
     skip = pytest.mark.skip(reason="long coverage run: make calibration")
     for item in items:
-        if "calibration" in item.keywords:
+        if item.get_closest_marker("calibration"):
             item.add_marker(skip)
