@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PHASE_TOLERANCE = 1e-3
 WHOLE_TURN = 359.0
 
+# Valid pixels (n, n), and the validity of each band (n, n, bands) where bands can differ.
+Validity = tuple[np.ndarray, np.ndarray | None]
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -70,16 +73,13 @@ def read_onto(raster: "DatasetReader", item: "Item", frame: Frame, resampling: s
     ndarray (n, n) bool, the valid pixels.
     """
     corner = plain_window(item, frame)
-    valid = (
-        _read_warped(raster, item, frame, resampling, out)
-        if corner is None
-        else _read_plain(raster, item, frame, corner, out)
-    )
-    if valid.ndim == 3:
-        bands = valid
-        valid = combine(bands, mask_rule)
-        if not bands.all():
-            out[~bands] = 0
+    if corner is None:
+        valid, bands = _read_warped(raster, item, frame, resampling, out)
+    else:
+        valid, bands = _read_plain(raster, item, frame, corner, out)
+    if bands is not None:
+        valid &= combine(bands, mask_rule)
+        out[~bands] = 0
     if not valid.all():
         out[~valid] = 0
     return valid
@@ -87,14 +87,14 @@ def read_onto(raster: "DatasetReader", item: "Item", frame: Frame, resampling: s
 
 def _read_plain(
     raster: "DatasetReader", item: "Item", frame: Frame, corner: tuple[int, int], out: np.ndarray
-) -> np.ndarray:
+) -> Validity:
     from rasterio.windows import Window
 
     (column, row), n = corner, frame.n
     left, right = max(column, 0), min(column + n, item.width)
     top, bottom = max(row, 0), min(row + n, item.height)
     if left >= right or top >= bottom:
-        return np.zeros((n, n), bool)
+        return np.zeros((n, n), bool), None
     inside = (slice(top - row, bottom - row), slice(left - column, right - column))
     first_row = item.height - bottom if item.bottom_up else top
     window = Window(left, first_row, right - left, bottom - top)
@@ -106,18 +106,16 @@ def _read_plain(
         part[:] = part[::-1].copy()
         mask = None if mask is None else mask[::-1]
     known = value_validity(part, item.nodata)
-    if known is None and mask is None:
-        if part.shape[:2] == (n, n):
-            return np.ones((n, n), bool)
-        known = np.ones(part.shape, bool)
-    valid = np.zeros(out.shape, bool)
-    valid[inside] = True if known is None else known
-    if mask is not None:
-        valid[inside] &= mask[:, :, None]
-    return valid
+    valid = np.zeros((n, n), bool)
+    valid[inside] = True if mask is None else mask
+    if known is None:
+        return valid, None
+    bands = np.zeros(out.shape, bool)
+    bands[inside] = known
+    return valid, bands
 
 
-def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling: str, out: np.ndarray) -> np.ndarray:
+def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling: str, out: np.ndarray) -> Validity:
     from rasterio.enums import Resampling
     from rasterio.transform import from_origin
 
@@ -129,30 +127,37 @@ def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling
         "resampling": Resampling[resampling],
     }
     first, *others = _turns(item, frame)
-    valid = _warp_once(raster, item, grid | first, out)
+    valid, bands = _warp_once(raster, item, grid | first, out)
     for other in others:
         canvas = np.zeros_like(out)
-        gained = _warp_once(raster, item, grid | other, canvas) & ~valid
+        more, more_bands = _warp_once(raster, item, grid | other, canvas)
+        gained = more & ~valid if bands is None or more_bands is None else more_bands.any(axis=-1) & ~bands.any(axis=-1)
         out[gained] = canvas[gained]
-        valid |= gained
-    return valid
+        valid |= more
+        if bands is not None and more_bands is not None:
+            bands[gained] = more_bands[gained]
+    return valid, bands
 
 
-def _warp_once(raster: "DatasetReader", item: "Item", grid: dict[str, Any], out: np.ndarray) -> np.ndarray:
+def _warp_once(raster: "DatasetReader", item: "Item", grid: dict[str, Any], out: np.ndarray) -> Validity:
     from rasterio.vrt import WarpedVRT
 
-    valid = np.ones(out.shape, bool)
+    valid = np.ones(out.shape[:2], bool)
+    bands: np.ndarray | None = None
     for positions, options, alpha in warp_groups(item):
         with WarpedVRT(raster, **grid, **options) as chip:
-            if positions:
+            if len(positions) == len(item.bands):
+                chip.read(list(item.bands), out=out.transpose(2, 0, 1))
+                bands = value_validity(out, tuple(_value(options, item, p) for p in positions))
+            elif positions:
                 pixels = chip.read([item.bands[p] for p in positions]).transpose(1, 2, 0)
                 known = value_validity(pixels, tuple(_value(options, item, p) for p in positions))
+                bands = np.ones(out.shape, bool) if bands is None else bands
                 out[:, :, list(positions)] = pixels
-                if known is not None:
-                    valid[:, :, list(positions)] &= known
+                bands[:, :, list(positions)] = True if known is None else known
             if alpha is not None:
-                valid &= (chip.read(alpha) != 0)[:, :, None]
-    return valid
+                valid &= chip.read(alpha) != 0
+    return valid, bands
 
 
 def _turns(item: "Item", frame: Frame) -> list[dict[str, Any]]:

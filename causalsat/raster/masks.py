@@ -50,7 +50,12 @@ def data_set_mask(raster: "DatasetReader", item: "Item", window: Any) -> np.ndar
 
 def combine(valid: np.ndarray, mask_rule: str) -> np.ndarray:
     """Pixels at which all (any) bands are valid, ``(rows, columns)`` bool."""
-    return np.asarray(valid.all(axis=-1) if mask_rule == "all" else valid.any(axis=-1))
+    rule = np.logical_and if mask_rule == "all" else np.logical_or
+    # Band by band: a reduction along a last axis of three is ten times slower.
+    together = valid[..., 0].copy()
+    for band in range(1, valid.shape[-1]):
+        rule(together, valid[..., band], out=together)
+    return together
 
 
 def warp_groups(item: "Item") -> list[tuple[tuple[int, ...], dict[str, Any], int | None]]:

@@ -59,9 +59,11 @@ def scaled(folder: Path) -> list[Path]:
     return paths
 
 
-def cut_short(folder: Path) -> Path:
+def spoilt(folder: Path) -> Path:
     path = raster(folder, array=image(400, 400), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    data = path.read_bytes()
+    fifth = len(data) // 5
+    path.write_bytes(data[:fifth] + bytes(3 * fifth) + data[4 * fifth :])
     return path
 
 
@@ -121,7 +123,7 @@ CASES = [
     BadInput("a folder without rasters", opened(lambda f: f), RasterReadError, "holds no raster"),
     BadInput("a template without files", opened(lambda f: str(f / "{site}.tif")), RasterReadError, "matches no file"),
     BadInput("a template of two fields", opened(lambda f: "{a}/{b}.tif"), OptionError, "a template has one"),
-    BadInput("a truncated file", lambda f: chips(cut_short(f), at(*pixel([350], [350]))), RasterReadError,
+    BadInput("blocks that are spoilt", lambda f: chips(spoilt(f), at(*pixel([200], [200]))), RasterReadError,
              "scene.tif cannot be read in the window of place 'p0'"),
     BadInput("a file removed after the plan", removed, RasterReadError, "cannot be opened any more"),
     BadInput("undated imagery", planned(table=DATED, dates=Dates("treated_on")), UndatedImageryError, "State image_date="),
