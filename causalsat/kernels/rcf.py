@@ -11,13 +11,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+TILE = 8
+"""Images swept together. Part of the numerics: changing it changes the last bits of features."""
+
 
 @partial(jax.jit, static_argnames=("patch",))
 def rcf_features(images: Array, mask: Array, filters: Array, bias: Array, *, patch: int) -> Array:
     """Mean rectified filter responses of each image over its fully valid positions.
 
-    Only one output row of the batch is unrolled at a time, so the workspace is ``N * W' * (P*P*C + K)`` numbers
-    whatever the height of the image. Row sums are in the images' dtype and are added with Kahan's compensation.
+    Images go in tiles of ``TILE``, and one output row of a tile is unrolled at a time, so the workspace is
+    ``TILE * W' * (P*P*C + K)`` numbers whatever the height of the image and the size of the batch. Row sums are in the
+    images' dtype and are added with Kahan's compensation.
 
     Parameters
     ----------
@@ -37,6 +41,18 @@ def rcf_features(images: Array, mask: Array, filters: Array, bias: Array, *, pat
     (N, 2K) float32
         All ``phi+``, then all ``phi-``; NaN for an image without a fully valid P x P window.
     """
+    n_images = images.shape[0]
+    n_tiles = -(-n_images // TILE)
+    # Repeats of the first image: a product's last bits depend on its shape, so every tile has the same one.
+    which = jnp.where(jnp.arange(n_tiles * TILE) < n_images, jnp.arange(n_tiles * TILE), 0)
+
+    def tile(rows: Array) -> Array:
+        return _sweep(images[rows], mask[rows], filters, bias, patch)
+
+    return lax.map(tile, which.reshape(n_tiles, TILE)).reshape(n_tiles * TILE, -1)[:n_images]
+
+
+def _sweep(images: Array, mask: Array, filters: Array, bias: Array, patch: int) -> Array:
     n_images, height, width, bands = images.shape
     n_filters = filters.shape[0]
     out_height, out_width = height - patch + 1, width - patch + 1

@@ -110,7 +110,7 @@ def encode_shards(
 ) -> Iterator[tuple[int, ShardRows]]:
     """Rows of each shard in turn, while the reader's threads stay ahead of the encoder, also across shards.
 
-    ``done`` is called with the number of places after every batch.
+    ``done`` is called with the number of places of every batch read.
     """
     if not shards:
         return
@@ -133,8 +133,8 @@ def _reported(batches: Iterator["ChipBatch"], done: Callable[[int], Any]) -> Ite
         if batch.errors and not told:
             told = True
             warn(f"At least one chip could not be read: {batch.errors[0]}", RasterCoverageWarning)
+        done(len(batch))
         yield batch
-        done(len(batch.rows))
 
 
 class _Cut:
