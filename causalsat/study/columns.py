@@ -230,7 +230,7 @@ def _not_numeric(column: Column, role: str) -> str:
     shown = repr(odd[0] if odd else (texts[0] if texts else str(present[0])))
     if column.kind == "date":
         cure = "Give a number, for example the year."
-    elif odd and len(odd) < len(texts):
+    elif odd and len(odd) < len(present):
         cure = f"{len(odd)} rows hold no number; mend or blank them and convert the column."
     elif odd:
         cure = "Recode it to numbers, or use it as a covariate or cluster, where text is allowed."

@@ -282,14 +282,15 @@ def vectors_of(matrix: Any, argument: str) -> np.ndarray:
         row, column = (int(i) for i in np.argwhere(np.isinf(vectors))[0])
         raise DataError(
             f"{argument} is infinite in {int(np.isinf(vectors).any(axis=1).sum())} rows (row {row}, feature {column}: "
-            f"{numbers[row, column]!r} as float32); rescale the feature or set it to NaN."
+            f"{float(numbers[row, column])!r} as float32); rescale the feature or set it to NaN."
         )
     return vectors
 
 
 def texts_of(values: Any, argument: str) -> np.ndarray:
     """Ids as text; whole numbers lose their decimal point (raises DataError on a missing id)."""
-    found = np.asarray(values)
+    # A list of numbers and texts would become texts such as "20.0".
+    found = np.asarray(values, dtype=object) if isinstance(values, (list, tuple)) else np.asarray(values)
     if found.ndim != 1:
         raise DataError(f"{argument} has shape {found.shape}; give one id per image.")
     if found.dtype.kind in "Uiu":

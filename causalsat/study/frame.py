@@ -89,10 +89,9 @@ def read_frame(data: Any) -> Frame:
     try:
         frame = nw.from_native(table, eager_only=True)
     except TypeError as error:
-        lazy = " Call .collect() on a lazy frame first." if hasattr(table, "collect") else ""
         raise DataError(
             f"data is a {type(table).__name__}; pass a data frame (pandas, polars, pyarrow, GeoDataFrame), a mapping "
-            f"of column name to array, or the path of a file.{lazy}"
+            f"of column name to array, or the path of a file."
         ) from error
     columns = {str(name): frame[name] for name in frame.columns if not _is_geometry(table, name)}
     return _checked(len(frame), columns, lonlat)
@@ -133,6 +132,8 @@ def _array(name: Any, values: Any) -> np.ndarray:
 
 
 def _refuse_repeated_names(table: Any) -> None:
+    if hasattr(table, "collect"):
+        raise DataError(f"data is a lazy {type(table).__name__}; call .collect() on it first and pass the result.")
     names = getattr(table, "column_names", None)
     if names is None:
         names = getattr(table, "columns", ())

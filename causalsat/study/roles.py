@@ -155,8 +155,8 @@ def code_array(item: RoleColumns, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     if role.constant == "error" and len(used) == 1:
         name = item.columns[0].name
         raise DataError(
-            f"{role.name} column {name!r} has the one label {labels[used].tolist()[0]!r} in all rows in use; nothing can be "
-            "told from one group. Name another column, or leave the argument out."
+            f"{role.name} column {name!r} has the one label {labels[used].tolist()[0]!r} in all rows in use; nothing "
+            "can be told from one group. Name another column, or leave the argument out."
         )
     return np.where(kept < 0, -1, np.searchsorted(used, kept)).astype(np.int64), labels[used]
 
