@@ -148,6 +148,7 @@ def dependent_grid(key: Array, replicate: Array, arrays: tuple[Array, Array, Arr
     return field[period, place]
 
 
+@jax.jit
 def askey(places: Array, cutoff_km: Array) -> Array:
     """Kernel matrix (1 - c/c_h)^2 on chords c of unit vectors (m, 3): positive definite in three dimensions."""
     limit = 2.0 * jnp.sin(cutoff_km / (2.0 * 6371.01))
