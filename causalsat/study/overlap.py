@@ -28,10 +28,9 @@ def identical_images(embeddings: Embeddings) -> np.ndarray:
     known = np.zeros(len(embeddings), bool) if hashes is None else hashes != ""
     pairs = [_equal_pairs(hashes[known], np.flatnonzero(known))] if hashes is not None else []
     bare = np.flatnonzero(~known & embeddings.usable)
-    if len(bare):
-        prints = row_bytes(embeddings.matrix[bare])
-        if len(bare) == 1 or len(np.unique(prints)) > 1:
-            pairs.append(_equal_pairs(prints, bare))
+    prints = row_bytes(embeddings.matrix)
+    if len(bare) and len(np.unique(prints[embeddings.usable])) > 1:
+        pairs.append(_equal_pairs(prints[bare], bare))
     found = np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
     return found[np.lexsort((found[:, 1], found[:, 0]))]
 
