@@ -80,6 +80,12 @@ def maketables_stat(table: "EffectTable", key: str) -> Any:
         counts = set(table["n_obs"].tolist())
         return counts.pop() if len(counts) == 1 else None
     if key == "se_type":
-        return table.meta.get("resampling") or table.meta["interval"]
+        return std_error_kind(table)
     value = table.meta.get(key)
     return value if isinstance(value, (str, int, float)) else None
+
+
+def std_error_kind(table: "EffectTable") -> str:
+    """Where the standard errors come from: the resampling scheme, else the covariance, else the interval method."""
+    told = (table.meta.get("resampling"), table.meta.get("covariance"), table.meta["interval"])
+    return next(str(kind) for kind in told if kind not in (None, "", "none"))

@@ -376,7 +376,9 @@ class EffectTable:
 
     @property
     def __maketables_vcov_info__(self) -> dict[str, Any]:
-        return {"vcov_type": str(self.meta.get("resampling") or self.meta["interval"])}
+        from causalsat.effects.frames import std_error_kind
+
+        return {"vcov_type": std_error_kind(self)}
 
     @property
     def __maketables_default_stat_keys__(self) -> list[str]:

@@ -71,7 +71,7 @@ def _acceleration(method: str, carried: Carried, n_clusters: object) -> np.ndarr
     """``ΣL³ / (6 (ΣL²)^{3/2})`` of the influence rows; with clusters only the estimator can sum them."""
     if method != "bca" or carried.acceleration is not None:
         return carried.acceleration
-    if carried.influence is None or n_clusters is not None:
+    if carried.influence is None or n_clusters not in (None, carried.influence.shape[0]):
         raise OptionError(
             'interval="bca" needs acceleration=, or influence= of independent rows; '
             'this table carries neither. Use "percentile", or refit with bca intervals.'
