@@ -205,12 +205,12 @@ def covered_by(item: "Item", frame: Frame) -> np.ndarray:
     def spread(corner: np.ndarray) -> np.ndarray:
         upper = corner[0] + (corner[1] - corner[0]) * share
         lower = corner[2] + (corner[3] - corner[2]) * share
-        return upper[None, :] + (lower - upper)[None, :] * share[:, None]
+        return np.asarray(upper[None, :] + (lower - upper)[None, :] * share[:, None])
 
     column, row = spread(columns), spread(rows)
     if item.geographic and item.bounds[2] - item.bounds[0] >= WHOLE_TURN:
         column = np.mod(column, 360.0 / abs(a))
-    return (column >= 0) & (column <= item.width) & (row >= 0) & (row <= item.height)
+    return np.asarray((column >= 0) & (column <= item.width) & (row >= 0) & (row <= item.height))
 
 
 def _corners(item: "Item", frame: Frame) -> tuple[np.ndarray, np.ndarray]:

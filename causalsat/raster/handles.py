@@ -6,8 +6,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from causalsat.errors import RasterReadError
-
 if TYPE_CHECKING:
     from rasterio import DatasetReader
 
@@ -69,7 +67,7 @@ class Handles:
         self.limit = limit
         self.open: OrderedDict[str, DatasetReader] = OrderedDict()
 
-    def get(self, path: str, name: str) -> "DatasetReader":
+    def get(self, path: str) -> "DatasetReader":
         """The raster at ``path``, opened for this thread alone."""
         import rasterio
 
@@ -78,10 +76,7 @@ class Handles:
             return self.open[path]
         while len(self.open) >= self.limit:
             self.open.popitem(last=False)[1].close()
-        try:
-            self.open[path] = rasterio.open(path, sharing=False)
-        except read_errors() as error:
-            raise RasterReadError(f"{name} cannot be opened any more: {error}. Was it moved or changed?") from error
+        self.open[path] = rasterio.open(path, sharing=False)
         return self.open[path]
 
     def close(self) -> None:

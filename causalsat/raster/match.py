@@ -190,7 +190,8 @@ def coverage(geometry: Geometry, pairs: Pairs, native: np.ndarray, n: int, half_
     wide = np.minimum(column1, geometry.width[pairs.source]) - np.maximum(column0, 0.0)
     high = np.minimum(row1, geometry.height[pairs.source]) - np.maximum(row0, 0.0)
     share = np.maximum(wide, 0.0) * np.maximum(high, 0.0) / ((column1 - column0) * (row1 - row0))
-    return np.round(share, 9)
+    rounded: np.ndarray = np.round(share, 9)
+    return rounded
 
 
 def unit_of(name: str) -> float:

@@ -316,12 +316,12 @@ def _may_stay(places: Places, sources: Sources, pairs: Pairs, rule: Rule) -> np.
         true = (np.abs(1.0 / pairs.metres_x - 1.0) <= SCALE_TOLERANCE) & (
             np.abs(1.0 / pairs.metres_y - 1.0) <= SCALE_TOLERANCE
         )
-        return stay & metric[pairs.source] & true
+        return np.asarray(stay & metric[pairs.source] & true)
     if rule.grid == "utm":
         zone = utm_epsg(places.lon[pairs.place], places.lat[pairs.place])
         code = np.array([int(n[5:]) if n.startswith("EPSG:") else -1 for n in names])
-        return stay & (code[pairs.source] == zone)
-    return stay & (names == rule.grid)[pairs.source]
+        return np.asarray(stay & (code[pairs.source] == zone))
+    return np.asarray(stay & (names == rule.grid)[pairs.source])
 
 
 def _fits(item: Any, gsd_m: float) -> bool:

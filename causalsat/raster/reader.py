@@ -135,8 +135,8 @@ class ChipReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for worker, handles in zip(self._workers, self._handles):
-            worker.submit(handles.close)
-            worker.shutdown(wait=True, cancel_futures=False)
+            worker.shutdown(wait=True, cancel_futures=True)
+            handles.close()
         if self._stack is not None:
             self._stack.close()
         self._stack, self._workers, self._handles = None, [], []
@@ -277,7 +277,7 @@ def _read_chip(plan: Plan, handles: Handles, batch: ChipBatch, i: int, row: int)
 
 def _read_item(plan: Plan, handles: Handles, item: Item, frame: Frame, row: int, out: np.ndarray) -> np.ndarray:
     try:
-        raster = handles.get(item.path, item.name)
+        raster = handles.get(item.path)
         return read_onto(raster, item, frame, _resampling(plan, item, row), plan.mask_rule, out)
     except read_errors() as error:
         corner = plain_window(item, frame)

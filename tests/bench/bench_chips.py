@@ -135,6 +135,20 @@ def report(name: str, times: tuple[float, float], ours_ms: float) -> None:
     print(f"{name:34s} {times[0]:8.2f} ms CPU {times[1]:8.2f} ms wall   ours is {times[0] / ours_ms:5.1f}x cheaper")
 
 
+def report_warps(path: Path, plan: Plan) -> None:
+    """Warped chips beside a bare warp of the same windows, the least of three turns each."""
+    near = plan.order[:N_SLOW]
+    turns = []
+    for _ in range(3):
+        with rasterio.Env(GDAL_CACHEMAX=64 * 2**20):
+            bare = cpu(lambda: bare_warp(path, plan, near))[0]
+        turns.append((cpu(lambda: ours(plan, near, 1))[0], bare))
+    mine, bare = (min(turn[i] for turn in turns) for i in (0, 1))
+    print(
+        f"warped chips: ours {mine:.2f} ms CPU, a bare WarpedVRT per chip {bare:.2f}: {mine / bare:.2f} times (goal 1.2)"
+    )
+
+
 def main() -> None:
     """Run all cases and print milliseconds per chip and ratios."""
     with tempfile.TemporaryDirectory() as folder:
@@ -157,11 +171,7 @@ def main() -> None:
         report("open, window, read", cpu(lambda: plain_loop(path, plan, few)), mine[0])
         report("one handle, window, read", cpu(lambda: one_handle(path, plan, few)), mine[0])
         report("rioxarray clip_box", cpu(lambda: rioxarray_clips(path, plan, few[: N_SLOW // 4])), mine[0])
-        near = warped.order[: N_SLOW // 2]
-        with rasterio.Env(GDAL_CACHEMAX=64 * 2**20):
-            bare = cpu(lambda: bare_warp(path, warped, near))
-        mine_warped = cpu(lambda: ours(warped, near, 1))
-        print(f"warped chips: ours {mine_warped[0]:.2f} ms CPU, a bare WarpedVRT per chip {bare[0]:.2f} ms CPU")
+        report_warps(path, warped)
         print(f"ratio against the plain loop: {cpu(lambda: plain_loop(path, plan, few))[0] / mine[0]:.1f} (goal 5)")
 
 

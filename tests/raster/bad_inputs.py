@@ -11,9 +11,9 @@ from shapely.geometry import Point
 
 from causalsat import Dates
 from causalsat.errors import DataError, OptionError, RasterReadError, UndatedImageryError
+from causalsat.raster import retile
 from causalsat.raster.places import read_places
 from causalsat.raster.reader import ChipReader
-from causalsat.raster.retile import retile
 from causalsat.raster.sources import open_sources
 from tests.raster.making import CORNER, at, chips, image, pixel, plan_of, write
 
@@ -125,7 +125,7 @@ CASES = [
     BadInput("a template of two fields", opened(lambda f: "{a}/{b}.tif"), OptionError, "a template has one"),
     BadInput("blocks that are spoilt", lambda f: chips(spoilt(f), at(*pixel([200], [200]))), RasterReadError,
              "scene.tif cannot be read in the window of place 'p0'"),
-    BadInput("a file removed after the plan", removed, RasterReadError, "cannot be opened any more"),
+    BadInput("a file removed after the plan", removed, RasterReadError, "scene.tif cannot be read in the window of place 'p0'"),
     BadInput("undated imagery", planned(table=DATED, dates=Dates("treated_on")), UndatedImageryError, "State image_date="),
     BadInput("a date of no calendar", placed(HERE | {"on": ["2008-02-30"] * 2}, dates=Dates("on")), DataError, "not a date"),
     BadInput("an empty window", lambda f: Dates("on", window_months=(0, -36)), OptionError, "window_months="),

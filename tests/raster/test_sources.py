@@ -10,7 +10,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from causalsat.errors import DataError, OptionError, RasterReadError
-from causalsat.raster.retile import retile
+from causalsat.raster import retile
 from causalsat.raster.sources import open_sources
 from tests.raster.making import CORNER, ZONE, at, chips, flipped, image, pixel, write
 
