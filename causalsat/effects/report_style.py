@@ -24,6 +24,8 @@ table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabu
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { padding: .3rem .85rem .3rem 0; text-align: left; vertical-align: top; }
 th.num, td.num { text-align: right; white-space: nowrap; }
+th:last-child, td:last-child { padding-right: 0; }
+tr { break-inside: avoid; }
 thead th { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); font-weight: 600; }
 tbody tr:last-child td { border-bottom: 1.5px solid var(--ink); }
 tbody tr:nth-child(even) td { background: var(--tint); }
@@ -31,6 +33,7 @@ tbody tr:nth-child(even) td { background: var(--tint); }
 .causalsat-notes { list-style: none; padding: 0; color: var(--soft); }
 .causalsat-notes .warning, .causalsat-notes .not-available { color: var(--open); }
 .assumes { border-left: 3px solid var(--accent); padding: .2rem 0 .2rem 1rem; margin: 1rem 0; }
+.assumes h3 { margin-top: 0; }
 .assumes ul { margin: .2rem 0; padding-left: 1.1rem; }
 figure { margin: 1.2rem 0; }
 figure svg { max-width: 100%; height: auto; }
@@ -50,8 +53,10 @@ summary { cursor: pointer; color: var(--accent); font-size: .88rem; }
 footer { border-top: 1px solid var(--line); color: var(--soft); font-size: .85rem; margin-top: 3rem;
          padding-bottom: 3rem; }
 @media print {
-  body { font-size: 10.5pt; } nav, summary { display: none; }
-  h2, h3, .badge { break-after: avoid; } table, figure, .check { break-inside: avoid; }
-  header { padding-top: 0; } main, header, footer { max-width: none; padding: 0; }
+  @page { margin: 18mm 15mm; }
+  body { font-size: 10pt; } nav, summary { display: none; }
+  table { font-size: 7.6pt; } th, td { padding: .2rem .6rem .2rem 0; } .scroll { overflow: visible; }
+  h2, h3, .badge { break-after: avoid; } figure, .assumes, .causalsat-notes { break-inside: avoid; }
+  header { padding-top: 0; } main, header, footer { max-width: none; padding: 0; } figure svg { max-height: 11cm; }
 }
 """

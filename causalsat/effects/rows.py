@@ -1,6 +1,7 @@
 """Finding, selecting and naming the rows of a table."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,10 +23,8 @@ def row_labels(table: EffectTable) -> tuple[str, ...]:
 
 
 def show_value(value: object) -> str:
-    """An index value as text: floats in their shortest exact form, whole floats without ".0"."""
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value)
+    """An index value as text; floats to twelve significant digits, so that 0.1 + 0.2 reads 0.3."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def matching_rows(table: EffectTable, index: Mapping[str, Any]) -> np.ndarray:
@@ -42,7 +41,9 @@ def matching_rows(table: EffectTable, index: Mapping[str, Any]) -> np.ndarray:
 
 
 def _same(value: Any, wanted: Any) -> bool:
-    return bool(value == wanted) or (is_missing(value) and is_missing(wanted))
+    if isinstance(value, float) and isinstance(wanted, (int, float)):
+        return math.isclose(value, wanted, rel_tol=1e-12) or (is_missing(value) and is_missing(wanted))
+    return bool(value == wanted)
 
 
 def one_row(table: EffectTable, index: Mapping[str, Any]) -> dict[str, Any]:

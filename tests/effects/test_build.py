@@ -243,3 +243,9 @@ def test_a_table_may_be_empty():
     assert len(table) == 0
     assert table.to_dict()["estimate"] == []
     assert "0 rows" in repr(table)
+
+
+def test_numbers_are_found_and_named_despite_rounding():
+    table = make_table(index={"quantile": [0.1, 0.1 + 0.2, 0.5, 1 / 3]})
+    assert table.labels == ("0.1", "0.3", "0.5", "0.333333333333")
+    assert table.row(quantile=0.3)["estimate"] == 0.9
