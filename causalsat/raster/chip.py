@@ -126,6 +126,8 @@ def _read_warped(raster: "DatasetReader", item: "Item", frame: Frame, resampling
         "height": frame.n,
         "resampling": Resampling[resampling],
     }
+    if item.has_mask and any(value is not None for value in item.nodata):
+        return _warp_opaque(raster, item, frame, grid, out), None
     first, *others = _turns(item, frame)
     valid, bands = _warp_once(raster, item, grid | first, out)
     for other in others:
@@ -158,6 +160,54 @@ def _warp_once(raster: "DatasetReader", item: "Item", grid: dict[str, Any], out:
             if alpha is not None:
                 valid &= chip.read(alpha) != 0
     return valid, bands
+
+
+def _warp_opaque(
+    raster: "DatasetReader", item: "Item", frame: Frame, grid: dict[str, Any], out: np.ndarray
+) -> np.ndarray:
+    """Warp a raster that declares both nodata and a mask: GDAL would look at one of the two only.
+
+    The pixels around the chip are copied to memory with one alpha band that says what both allow.
+    """
+    from rasterio.enums import ColorInterp
+    from rasterio.io import MemoryFile
+    from rasterio.vrt import WarpedVRT
+    from rasterio.windows import Window
+
+    left, top, right, bottom = _around(item, frame)
+    if left >= right or top >= bottom:
+        return np.zeros(out.shape[:2], bool)
+    window = Window(left, top, right - left, bottom - top)
+    pixels = raster.read(list(item.bands), window=window)
+    known = value_validity(pixels.transpose(1, 2, 0), item.nodata)
+    seen = raster.read_masks(item.bands[0], window=window) != 0
+    seen &= True if known is None else combine(known, "all")
+    opaque = np.where(seen, 255, 0).astype(pixels.dtype)
+    profile = {
+        "driver": "GTiff", "count": len(pixels) + 1, "dtype": pixels.dtype.name, "width": right - left,
+        "height": bottom - top, "crs": item.crs, "transform": raster.window_transform(window),
+    }  # fmt: skip
+    with MemoryFile() as memory:
+        with memory.open(**profile) as copy:
+            copy.colorinterp = [ColorInterp.undefined] * len(pixels) + [ColorInterp.alpha]
+            copy.write(np.concatenate([np.where(seen, pixels, 0), opaque[None]]))
+        with memory.open() as copy, WarpedVRT(copy, **grid) as chip:
+            chip.read(list(range(1, len(pixels) + 1)), out=out.transpose(2, 0, 1))
+            return np.asarray(chip.read(len(pixels) + 1) != 0)
+
+
+def _around(item: "Item", frame: Frame) -> tuple[int, int, int, int]:
+    """Columns and rows of the raster under a chip and a margin for resampling: left, top, right, bottom."""
+    xs, ys = _corners(item, frame)
+    a, b, c, d, e, f = item.transform
+    area = a * e - b * d
+    columns, rows = (e * (xs - c) - b * (ys - f)) / area, (a * (ys - f) - d * (xs - c)) / area
+    margin = 4.0 + 4.0 * max(np.ptp(columns), np.ptp(rows)) / frame.n
+    low = np.floor([columns.min() - margin, rows.min() - margin])
+    high = np.ceil([columns.max() + margin, rows.max() + margin])
+    left, top = (int(v) for v in np.maximum(low, 0))
+    right, bottom = (int(v) for v in np.minimum(high, [item.width, item.height]))
+    return left, top, right, bottom
 
 
 def _turns(item: "Item", frame: Frame) -> list[dict[str, Any]]:

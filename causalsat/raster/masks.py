@@ -88,6 +88,4 @@ def warp_groups(item: "Item") -> list[tuple[tuple[int, ...], dict[str, Any], int
         else:
             options = {"src_nodata": value, "nodata": value, "UNIFIED_SRC_NODATA": "NO"}
             out.append((tuple(positions), options, item.alpha))
-    if item.has_mask:
-        out.append(((), {"src_nodata": None, "add_alpha": True}, item.count + 1))
     return out

@@ -73,9 +73,26 @@ def with_nodata_in_one_band(path):
     return write(path, holed(small(), 0, 1), nodata=0)
 
 
+def with_nodata_and_a_mask(path):
+    """One half of the hole is nodata, the other is masked."""
+    array, mask = holed(small(), 7), hole_mask()
+    array[:, 20:25, 25:40] = 0
+    mask[20:25, 25:40] = 255
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        return write(path, array, mask=mask, nodata=0)
+
+
+def with_nodata_and_alpha(path):
+    array, mask = holed(small("uint8"), 7), hole_mask()
+    array[:, 20:25, 25:40] = 0
+    mask[20:25, 25:40] = 255
+    colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    return write(path, np.concatenate([array, mask[None]]), colours=colours, nodata=0)
+
+
 KINDS = [
     with_nodata, with_nan, with_undeclared_nan, with_inner_mask, with_mask_beside, with_float_mask, with_alpha,
-    with_nodata_in_one_band,
+    with_nodata_in_one_band, with_nodata_and_a_mask, with_nodata_and_alpha,
 ]  # fmt: skip
 
 
