@@ -192,35 +192,35 @@ def checked_panel(lag: int, sampling: Sampling) -> None:
 
 
 def _walk(tiles: Tiles, cutoffs: np.ndarray, kernel: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sums (m, k, k) and ordered pairs (m,) for ascending cutoffs."""
     import jax
 
     from causalsat.kernels.conley import SERIES_HALF_CHORD, tile_pair_sums
     from causalsat.kernels.precision import float64
 
     lanes = _LANES.get(jax.default_backend(), _MANY_LANES)
-    chords = chord_of(cutoffs)
-    left, right, first = near_pairs(tiles, chords)
-    steps = -(-left.size // lanes)
-    times = np.where(left == right, 1.0, 2.0)
+    chords, k = chord_of(cutoffs), tiles.scores.shape[2]
     # Buckets of powers of two: a handful of compilations serve every n.
-    room_pairs, room_tiles = _bucket(steps * lanes), _bucket(tiles.points.shape[0])
+    room = _bucket(tiles.points.shape[0])
+    matrix, counted = np.zeros((cutoffs.size, k, k)), np.zeros(cutoffs.size)
     with float64():
-        matrix, counted = tile_pair_sums(
-            _padded(tiles.points, room_tiles),
-            _padded(tiles.scores, room_tiles),
-            _padded(tiles.sizes, room_tiles),
-            _padded(left, room_pairs),
-            _padded(right, room_pairs),
-            _padded(times, room_pairs),
-            _padded(first, room_pairs),
-            np.int32(steps),
-            cutoffs,
-            chords,
-            kernel=kernel,
-            lanes=lanes,
-            series=bool(0.5 * chords.max() < SERIES_HALF_CHORD),
-        )
-        return np.asarray(matrix), np.asarray(counted)
+        held = [jax.device_put(_padded(a, room)) for a in (tiles.points, tiles.scores, tiles.sizes)]
+        for left, right, first in near_pairs(tiles, chords):
+            times = np.where(left == right, 1.0, 2.0)
+            steps = -(-left.size // lanes)
+            listed = [_padded(a, _bucket(steps * lanes)) for a in (left, right, times, first)]
+            part = tile_pair_sums(
+                *held,
+                *listed,
+                np.int32(steps),
+                cutoffs,
+                chords,
+                kernel=kernel,
+                lanes=lanes,
+                series=bool(0.5 * chords.max() < SERIES_HALF_CHORD),
+            )
+            matrix, counted = matrix + np.asarray(part[0]), counted + np.asarray(part[1])
+    return matrix, counted
 
 
 def _bucket(size: int) -> int:

@@ -180,7 +180,6 @@ def finished(
     meat: Meat, contributions: np.ndarray, sandwich: Sandwich, n: int, n_parameters: int, *, auto: str
 ) -> Covariance:
     """A meat with its factor, reference law, standard errors and the reasons for those that do not exist."""
-    # A Conley request below the nearest neighbour has become hc0.
     fixed = correction(sandwich, auto, n, n_parameters, meat.n_clusters)
     matrix = fixed.factor * meat.matrix
     variance = np.diag(matrix).copy()

@@ -6,7 +6,8 @@ import numpy as np
 def outer_sum(scores: np.ndarray) -> np.ndarray:
     """Sum of s_i s_i' over rows: (n, k) float64 to a symmetric (k, k)."""
     product: np.ndarray = scores.T @ scores
-    return 0.5 * (product + product.T)
+    symmetric: np.ndarray = 0.5 * (product + product.T)
+    return symmetric
 
 
 def cluster_sums(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:

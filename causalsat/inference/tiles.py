@@ -1,6 +1,7 @@
 """Points on the sphere in tiles of 128 neighbours, and the pairs of tiles that a cutoff can reach."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from causalsat.kernels.sphere import CHORD_ROUNDING, EARTH_RADIUS_KM, TILE
 
 _BOX_ROWS = 64
+_LONGEST_LIST = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -107,27 +109,39 @@ def neighbour_order(vectors: np.ndarray) -> np.ndarray:
     return order
 
 
-def near_pairs(tiles: Tiles, chords: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def near_pairs(tiles: Tiles, chords: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Unordered pairs of tiles of one period within reach of the largest of ``chords`` (m,), ascending.
 
-    Returns
-    -------
+    They come in lists of bounded length, so that a wide cutoff over many places does not fill the memory.
+
+    Yields
+    ------
     left, right, first : np.ndarray
         (p,) int32 tiles, and the position of the first chord that reaches the pair, in ascending order of it.
     """
     low, high = tiles.points.min(axis=1), tiles.points.max(axis=1)
     limits = (chords + CHORD_ROUNDING) ** 2
-    left, right, first = [], [], []
+    waiting: list[np.ndarray] = []
     for lo in range(0, low.shape[0], _BOX_ROWS):
         rows = slice(lo, min(lo + _BOX_ROWS, low.shape[0]))
-        gap = np.maximum(low[rows, None] - high[None, lo:], low[None, lo:] - high[rows, None])
-        squared = (np.maximum(gap, 0.0) ** 2).sum(axis=2)
+        squared = np.zeros((rows.stop - lo, low.shape[0] - lo))
+        for axis in range(3):
+            gap = np.maximum(
+                low[rows, None, axis] - high[None, lo:, axis], low[None, lo:, axis] - high[rows, None, axis]
+            )
+            squared += np.maximum(gap, 0.0) ** 2
         i, j = np.nonzero((squared <= limits[-1]) & (tiles.period[rows, None] == tiles.period[None, lo:]))
         i, j = i[j >= i], j[j >= i]
-        left.append(i + lo)
-        right.append(j + lo)
-        first.append(np.searchsorted(limits, squared[i, j]))
-    reached = np.concatenate(first)
-    order = np.argsort(reached, kind="stable")
-    a, b = np.concatenate(left)[order], np.concatenate(right)[order]
-    return a.astype(np.int32), b.astype(np.int32), reached[order].astype(np.int32)
+        found = np.stack([i + lo, j + lo, np.searchsorted(limits, squared[i, j])]).astype(np.int32)
+        waiting.append(found)
+        if sum(part.shape[1] for part in waiting) > _LONGEST_LIST:
+            yield _by_reach(waiting)
+            waiting = []
+    if waiting:
+        yield _by_reach(waiting)
+
+
+def _by_reach(waiting: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    listed = np.concatenate(waiting, axis=1)
+    left, right, first = listed[:, np.argsort(listed[2], kind="stable")]
+    return left, right, first

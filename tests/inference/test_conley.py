@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import causalsat.inference.tiles as tiles_module
 from causalsat.errors import MovingUnitWarning, OptionError, SpatialCutoffWarning
 from causalsat.inference.conley import serial_sum, spatial_sums
 from causalsat.inference.covariance import influence_covariance
@@ -268,11 +269,21 @@ def test_tiles_hold_every_point_once_and_pairs_miss_nothing():
     totals, places, when, sizes = merged(scores, lonlat, period)
     tiles = build_tiles(totals, places, when, sizes)
     assert tiles.sizes.sum() == 1000
-    left, right, first = near_pairs(tiles, chord_of(np.array([50.0, 200.0])))
+    ((left, right, first),) = near_pairs(tiles, chord_of(np.array([50.0, 200.0])))
     listed = set(zip(left.tolist(), right.tolist(), strict=True))
     assert len(listed) == left.size
     assert (np.diff(first) >= 0).all()
     assert all(tiles.period[a] == tiles.period[b] for a, b in listed)
+
+
+def test_lists_of_bounded_length_add_up(monkeypatch):
+    scores, lonlat = scattered(3000)
+    whole = spatial_sums(scores, lonlat, np.array([40.0, 400.0]))
+    monkeypatch.setattr(tiles_module, "_BOX_ROWS", 4)
+    monkeypatch.setattr(tiles_module, "_LONGEST_LIST", 20)
+    parts = spatial_sums(scores, lonlat, np.array([40.0, 400.0]))
+    close(parts.matrix, whole.matrix, scores)
+    np.testing.assert_array_equal(parts.pairs, whole.pairs)
 
 
 def test_few_compilations_serve_many_sizes():
