@@ -105,7 +105,7 @@ def _join(parts: "list[tuple[pa.Table, dict[str, Any]]]", path: Path) -> Embeddi
     matrix = np.empty((sum(counts), len(feature_names)), np.float32)
     start = 0
     for table, _ in parts:
-        matrix[start : start + table.num_rows] = _vectors(table, len(feature_names))
+        _fill(matrix[start : start + table.num_rows], table)
         start += table.num_rows
     columns = _columns([table for table, _ in parts])
     order = np.argsort(columns.pop("row"), kind="stable")
@@ -121,10 +121,13 @@ def _join(parts: "list[tuple[pa.Table, dict[str, Any]]]", path: Path) -> Embeddi
     )
 
 
-def _vectors(table: "pa.Table", width: int) -> np.ndarray:
-    vectors = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["embedding"].chunks]
-    flat = np.concatenate(vectors) if vectors else np.empty(0, np.float32)
-    return flat.reshape(table.num_rows, width)
+def _fill(matrix: np.ndarray, table: "pa.Table") -> None:
+    """Copy the vectors of a part into its rows (m, d) of the whole matrix, chunk by chunk."""
+    start = 0
+    for chunk in table["embedding"].chunks:
+        # Not .to_numpy on the list array: one object per row.
+        matrix[start : start + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
+        start += len(chunk)
 
 
 def _columns(tables: "list[pa.Table]") -> dict[str, np.ndarray]:

@@ -41,7 +41,7 @@ class Study:
     embeddings : Embeddings, optional
         The images in use.
     image : ndarray (n,) int64, optional
-        Position of each row's image in ``embeddings``.
+        Position of each row's image in ``embeddings``; the code of its key when only ``embedding_key`` is given.
     dropped : dict
         Reason to number of rows left out; a row counts under its first reason.
     data_hash : str
@@ -117,7 +117,7 @@ def open_study(
         keyed.append(_key_role(frame, embedding_key, dropping=embeddings is None))
     rows, dropped = _kept_rows(frame.n, keyed, images, verb)
     numeric, names, codes, labels, dates = _arrays(keyed, rows)
-    used, image = (None, None) if images is None else _images_in_use(images, rows)
+    used, image = (None, codes.get("embedding_key")) if images is None else _images_in_use(images, rows)
     return Study(
         n_input=frame.n,
         rows=rows,

@@ -281,3 +281,9 @@ def test_a_matrix_with_a_key_keeps_one_image_per_key():
     study = opened(data, embeddings=matrix, embedding_key="site")
     np.testing.assert_array_equal(study.embeddings.ids, names)
     np.testing.assert_array_equal(study.image, code)
+
+
+def test_a_key_without_embeddings_still_says_which_rows_share_an_image():
+    study = opened(table(), embedding_key="site")
+    assert study.embeddings is None
+    np.testing.assert_array_equal(study.labels["embedding_key"][study.image], table()["site"])
