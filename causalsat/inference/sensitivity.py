@@ -147,7 +147,7 @@ def _elements(
     if not (nu2 > 0.0 and sigma2 > 0.0):
         raise NumericalError(
             f"no sensitivity bound exists: sigma2={sigma2:.4g} and nu2={nu2:.4g} must be positive. A negative nu2 "
-            "means that the propensity does not fit the treatment (raise clip=, or use fewer components)."
+            "means extreme propensities or ones that do not fit the treatment (raise clip=, use fewer components)."
         )
     return Elements(float(theta), np.asarray(phi, dtype=np.float64), sigma2, nu2, w * (residual**2 - sigma2), psi_nu)
 
