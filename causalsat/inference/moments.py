@@ -120,11 +120,9 @@ class OlsMoments:
 
     def aggregated(self, design: Any, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Sums within units, one product column at a time: memory stays (n,) instead of (n, m)."""
-        columns, y = self._columns(design)
-        sorted_columns, sorted_y = [c[order] for c in columns], y[order]
+        columns, y = self._columns(design, order)
         rows, cols = _upper(self.p)
-        pairs = [(sorted_columns[i], sorted_columns[j]) for i, j in zip(rows, cols)]
-        pairs += [(c, sorted_y) for c in sorted_columns]
+        pairs = [(columns[i], columns[j]) for i, j in zip(rows, cols)] + [(c, y) for c in columns]
         total = np.empty((starts.size, len(pairs)))
         product = np.empty(y.size)
         for m, (a, b) in enumerate(pairs):
@@ -132,14 +130,17 @@ class OlsMoments:
             total[:, m] = np.add.reduceat(product, starts)
         return total
 
-    def _columns(self, design: Any) -> tuple[list[np.ndarray], np.ndarray]:
+    def _columns(self, design: Any, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(p, n) columns, each contiguous, and y, in the order asked for and scaled by root weights."""
         X, y = np.asarray(design[0], dtype=np.float64), np.asarray(design[1], dtype=np.float64)
         if X.ndim != 2 or X.shape[1] != self.p or y.shape != (X.shape[0],):
             raise DataError(f"X has shape {X.shape} and y {y.shape}; (n, {self.p}) and (n,) are needed.")
         if len(design) > 2:
             root = np.sqrt(np.asarray(design[2], dtype=np.float64))
             X, y = X * root[:, None], y * root
-        return [np.ascontiguousarray(X[:, j]) for j in range(self.p)], y
+        if order is not None:
+            X, y = X[order], y[order]
+        return np.ascontiguousarray(X.T), y
 
     def solve(self, moments: Any) -> tuple[Any, Any]:
         """Coefficients of the weighted normal equations."""

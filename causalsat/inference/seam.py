@@ -205,8 +205,7 @@ def _moment_draws(
 def _unit_sums(design: Any, plan: Plan, moments: Moments) -> np.ndarray:
     """(u, m) contributions per resampling unit, summed over rows sorted by unit so that the order is fixed."""
     if not plan.rows_are_units and isinstance(moments, Aggregating):
-        order = np.argsort(plan.unit, kind="stable")
-        return moments.aggregated(design, order, _starts(plan, order))
+        return moments.aggregated(design, *plan.sorted_rows())
     values = np.asarray(moments.contributions(design), dtype=np.float64)
     if values.ndim != 2 or values.shape[0] not in (plan.unit.size, plan.n_units):
         raise DataError(
@@ -221,12 +220,8 @@ def unit_sums(values: np.ndarray, plan: Plan) -> np.ndarray:
     """(u, m) sums of the rows of (n, m) within the plan's units."""
     if plan.rows_are_units:
         return values
-    order = np.argsort(plan.unit, kind="stable")
-    return np.asarray(np.add.reduceat(values[order], _starts(plan, order), axis=0))
-
-
-def _starts(plan: Plan, order: np.ndarray) -> np.ndarray:
-    return np.searchsorted(plan.unit[order], np.arange(plan.n_units))
+    order, starts = plan.sorted_rows()
+    return np.asarray(np.add.reduceat(values[order], starts, axis=0))
 
 
 def _padded(values: np.ndarray, padded: int) -> np.ndarray:
