@@ -294,3 +294,21 @@ def test_few_compilations_serve_many_sizes():
         scores, lonlat = scattered(n, k=1)
         one(scores, lonlat, 100.0)
     assert tile_pair_sums._cache_size() <= 4
+
+
+def test_real_places_many_rows_per_place_and_clumped(real_data):
+    import pandas as pd
+
+    people = pd.read_csv(real_data("uganda/people.csv")).dropna(subset=["outcome", "longitude", "latitude"])
+    lonlat = people[["longitude", "latitude"]].to_numpy()
+    treated, y = people["treated"].to_numpy(), people["outcome"].to_numpy()
+    phi = np.where(treated == 1, (y - y[treated == 1].mean()) / treated.mean(), 0.0)
+    phi = (phi - np.where(treated == 0, (y - y[treated == 0].mean()) / (1 - treated.mean()), 0.0))[:, None]
+    for cutoff in (5.0, 60.0, 400.0):
+        close(one(phi, lonlat, cutoff), tree(phi, lonlat, cutoff), phi)
+    place = np.unique(lonlat, axis=0, return_inverse=True)[1].reshape(-1)
+    sampling = Sampling(y.size, cluster=place, lonlat=lonlat)
+    site = influence_covariance(phi, Sandwich("cluster"), sampling)
+    near = influence_covariance(phi, Sandwich("conley", cutoff_km=0.01, kernel="uniform"), sampling)
+    # No two places are within ten metres of each other: that cutoff is clustering by place.
+    np.testing.assert_allclose(near.std_error, site.std_error, rtol=1e-9)
