@@ -70,7 +70,8 @@ def wild_draws(
     With the null imposed (the default) the residuals are those of the fit restricted to beta_j = null, for each
     coefficient on its own, with one set of multipliers (Cameron, Gelbach & Miller 2008; Roodman, MacKinnon, Nielsen &
     Webb 2019). Assumes errors independent across clusters (rows without clusters) and X strictly exogenous; it holds
-    its level with few clusters better than the resampling of clusters does.
+    its level with few clusters better than the resampling of clusters does. Memory is b times the number of clusters
+    (of rows without clusters).
 
     Parameters
     ----------
@@ -208,7 +209,7 @@ def _prepare(
     plan = make_plan(bootstrap, sampling)
     first, count = request(bootstrap, plan, 0, None)
     multipliers = unit_weights(plan, seed=seed, first=first, number=count)
-    r = np.linalg.qr(X, mode="r")
+    r = np.asarray(np.linalg.qr(X, mode="r"))
     if np.abs(np.diag(r)).min() < 1e-10 * np.sqrt((X**2).sum(axis=0)).max():
         raise NumericalError("the columns of X are collinear; drop the redundant ones before a wild bootstrap.")
     chosen = range(X.shape[1]) if coefficients is None else coefficients
