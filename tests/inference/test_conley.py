@@ -309,6 +309,6 @@ def test_real_places_many_rows_per_place_and_clumped(real_data):
     place = np.unique(lonlat, axis=0, return_inverse=True)[1].reshape(-1)
     sampling = Sampling(y.size, cluster=place, lonlat=lonlat)
     site = influence_covariance(phi, Sandwich("cluster"), sampling)
-    near = influence_covariance(phi, Sandwich("conley", cutoff_km=0.01, kernel="uniform"), sampling)
-    # No two places are within ten metres of each other: that cutoff is clustering by place.
+    near = influence_covariance(phi, Sandwich("conley", cutoff_km=0.0001, kernel="uniform"), sampling)
+    # The nearest two places are 17 cm apart: ten centimetres is clustering by place.
     np.testing.assert_allclose(near.std_error, site.std_error, rtol=1e-9)
