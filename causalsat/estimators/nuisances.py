@@ -218,9 +218,26 @@ def cross_fit_nuisances(
 
 
 def _run(columns: Columns, y: np.ndarray, d: np.ndarray, w: np.ndarray, split: Split, plan: Any) -> Any:
-    """The kernel's CrossFit as NumPy arrays."""
+    """The kernel's CrossFit as NumPy arrays; nothing is compiled when no built-in learner is asked for."""
+    from causalsat.kernels.cross_fit import CrossFit
     from causalsat.kernels.precision import float64
 
+    if not (plan.control or plan.treated or plan.propensity):
+        n, k = len(y), split.n_folds
+        blank, unset = np.full(n, np.nan), np.full((3, k), np.nan)
+        line = np.tile([[0.0, 1.0]], (k, 1))
+        arrays: tuple[Any, ...] = (
+            blank,
+            blank,
+            blank,
+            np.full((3, k), -1),
+            unset,
+            line,
+            np.zeros((n, k)),
+            blank,
+            np.int32(0),
+        )
+        return CrossFit(*arrays)
     rows, sets = lay_out(columns, y, d, split)
     with float64():
         found = _compiled()(rows, sets, w, plan=plan)
@@ -283,7 +300,7 @@ def _finished(found: Any, d: np.ndarray, split: Split, options: NuisanceOptions,
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NuisanceKernel:
     """A cross-fit as a pure function of the row weights, for one design.
 

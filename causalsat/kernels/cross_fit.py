@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from causalsat.kernels.cross_fit_logistic import logistic_family, platt
 from causalsat.kernels.cross_fit_ridge import (
@@ -68,11 +68,9 @@ def cross_fit(rows: Rows, sets: Sets, weights: Array, plan: Plan) -> CrossFit:
     """Out-of-fold g0, g1 and unclipped m for row weights (n,); pure, so that a bootstrap can map over weights."""
     w = jnp.where(rows.valid > 0, weights[rows.row], 0.0)
     control, treated = block_moments(rows, w, sets.outer.shape[1])
-    pieces = (
-        _outcome(rows, sets, w * (1.0 - rows.treated), control, plan) if plan.control else _blank(rows, sets),
-        _outcome(rows, sets, w * rows.treated, treated, plan) if plan.treated else _blank(rows, sets),
-        _propensity(rows, sets, w, control, treated, plan) if plan.propensity else _blank(rows, sets),
-    )
+    arms = _arms(rows, sets, w, control, treated, plan)
+    scores = _propensity(rows, sets, w, control, treated, plan) if plan.propensity else _blank(rows, sets)
+    pieces = (*arms, scores)
     g0, g1, m_raw = (piece.values.reshape(-1)[rows.place] for piece in pieces)
     asked = jnp.array([plan.control, plan.treated, plan.propensity])
     finite = jnp.all(jnp.isfinite(jnp.stack([g0, g1, m_raw])) | ~asked[:, None])
@@ -104,10 +102,24 @@ def _blank(rows: Rows, sets: Sets) -> _Piece:
     return _piece(nothing, jnp.full((k,), -1), jnp.full((k,), jnp.nan, dtype), jnp.asarray(Status.ok))
 
 
+def _arms(rows: Rows, sets: Sets, w: Array, control: Moments, treated: Moments, plan: Plan) -> tuple[_Piece, _Piece]:
+    """Regressions of the outcome in the arms asked for, compiled once for both."""
+    asked = [arm for arm, wanted in enumerate((plan.control, plan.treated)) if wanted]
+    pieces = [_blank(rows, sets), _blank(rows, sets)]
+    if asked:
+        moments = Moments(*(jnp.stack(parts)[jnp.array(asked)] for parts in zip(control, treated, strict=True)))
+        weights = jnp.stack([w * (rows.treated == arm) for arm in asked])
+        found = lax.map(lambda one: _outcome(rows, sets, one[0], one[1], plan), (weights, moments))
+        for place, arm in enumerate(asked):
+            pieces[arm] = _Piece(*(part[place] for part in found))
+    return pieces[0], pieces[1]
+
+
 def _outcome(rows: Rows, sets: Sets, w: Array, moments: Moments, plan: Plan) -> _Piece:
     """Regression of the outcome in one arm; w is zero outside the arm."""
     family = ridge_family(moments, sets, plan)
-    status = jnp.where(jnp.all(family.totals > 0), Status.ok, Status.empty_arm)
+    filled = jnp.all(family.basis.gram[: sets.outer.shape[0], 0] > 0)
+    status = jnp.where(filled, Status.ok, Status.empty_arm)
     if not plan.logistic_outcome:
         return _piece(predicted(rows, family.coefficients), family.choice, family.penalty, status)
     fit = logistic_family(rows, sets, w, rows.y, family, plan, inner=False)
@@ -122,7 +134,8 @@ def _propensity(rows: Rows, sets: Sets, w: Array, control: Moments, treated: Mom
     everything = jnp.ones((int(plan.in_sample), sets.outer.shape[1]), w.dtype)
     more = sets._replace(outer=jnp.concatenate([sets.outer, everything]))
     family = ridge_family(both, more, plan)
-    varies = jnp.all((family.sums > 0) & (family.sums < family.totals))
+    sums, totals = family.cross[:k, 0], family.basis.gram[:k, 0]
+    varies = jnp.all((sums > 0) & (sums < totals))
     status = jnp.where(varies, Status.ok, Status.no_treatment_variation)
     if plan.linear_treatment:
         piece = _piece(predicted(rows, family.coefficients), family.choice[:k], family.penalty[:k], status)

@@ -10,6 +10,7 @@ Inner models leave two folds {k, l} out; each scores l for the outer fold k and 
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -104,19 +105,23 @@ class Moments(NamedTuple):
 
 
 class Family(NamedTuple):
-    """Fits of one target on all training sets.
+    """Ridge fits of one target on s training sets: the outer ones, then the pairs.
 
-    ``outer`` and ``pair`` are stacked bases, ``totals`` (K,) and ``sums`` (K,) the training sums of weights and of the
-    target, ``coefficients`` (K, q) the chosen ridge fits, ``choice`` (K,) their place in the grid, ``penalty`` (K,)
-    the penalty itself, ``crosses`` the training cross moments of the pairs and of the outer sets.
+    Attributes
+    ----------
+    basis : Basis
+        Stacked: ``map (s, q, q)``.
+    cross : (s, q) float64
+        ``sum w v y``; its first column is the sum of the target.
+    coefficients : (K, q) float64
+        The chosen fit of each outer set.
+    choice : (K,) int
+        Its place in the penalty grid.
+    penalty : (K,) float64
     """
 
-    outer: Basis
-    pair: Basis
-    outer_cross: Array
-    pair_cross: Array
-    totals: Array
-    sums: Array
+    basis: Basis
+    cross: Array
     coefficients: Array
     choice: Array
     penalty: Array
@@ -156,29 +161,25 @@ def ridge_family(moments: Moments, sets: Sets, plan: Plan) -> Family:
     """
     ratios = penalty_ratios(plan.n_penalties) if plan.searched else jnp.zeros((1,), jnp.float64)
 
-    def fit(share: Array) -> tuple[Basis, Moments, Array]:
+    n_outer = sets.outer.shape[0]
+    scored = jnp.concatenate([jnp.zeros((n_outer, *sets.scored.shape[1:]), ratios.dtype), sets.scored])
+
+    def fit(one: tuple[Array, Array]) -> tuple[Basis, Array, Array, Array, Array]:
+        share, score = one
         total = _sum_over(share, moments)
         basis = ridge_basis(total.gram, plan.n_free, fills=plan.fills, standardize=plan.standardize)
-        return basis, total, path_coefficients(basis, total.cross, ratios * basis.scale)
+        path = path_coefficients(basis, total.cross, ratios * basis.scale)
+        blind = gcv_scores(basis, total.gram, total.cross, total.square, ratios * basis.scale)
+        held = jax.vmap(lambda part: squared_error(*_sum_over(part, moments), path))(score)
+        return basis, total.cross, path, blind, held
 
-    def outer(share: Array) -> tuple[Basis, Array, Array, Array, Array]:
-        basis, total, path = fit(share)
-        error = gcv_scores(basis, total.gram, total.cross, total.square, ratios * basis.scale)
-        return basis, total.cross, total.gram[0, 0], path, error
-
-    def inner(share: tuple[Array, Array]) -> tuple[Basis, Array, Array]:
-        basis, total, path = fit(share[0])
-        held = [_sum_over(share[1][e], moments) for e in (0, 1)]
-        return basis, total.cross, jnp.stack([squared_error(h.gram, h.cross, h.square, path) for h in held])
-
-    outer_basis, outer_cross, totals, paths, error = lax.map(outer, sets.outer)
-    pair_basis, pair_cross, held_error = lax.map(inner, (sets.pair, sets.scored))
+    basis, cross, path, error, held = lax.map(fit, (jnp.concatenate([sets.outer, sets.pair]), scored))
+    error = error[:n_outer]
     if sets.pair.shape[0]:
-        error = jnp.zeros_like(error).at[sets.ends].add(held_error)
+        error = jnp.zeros_like(error).at[sets.ends].add(held[n_outer:])
     choice = jnp.argmin(error, axis=1)
-    chosen = jnp.take_along_axis(paths, choice[:, None, None], axis=1)[:, 0]
-    penalty = ratios[choice] * outer_basis.scale
-    return Family(outer_basis, pair_basis, outer_cross, pair_cross, totals, outer_cross[:, 0], chosen, choice, penalty)
+    chosen = jnp.take_along_axis(path[:n_outer], choice[:, None, None], axis=1)[:, 0]
+    return Family(basis, cross, chosen, choice, ratios[choice] * basis.scale[:n_outer])
 
 
 def predicted(rows: Rows, coefficients: Array) -> Array:

@@ -6,7 +6,7 @@ coordinates of :class:`~causalsat.kernels.ridge_path.Basis`, so that lam is the 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from jax import Array, lax
 
 from causalsat.kernels.ridge_path import Basis, ridge_basis
 
-STEP_TOLERANCE = 1e-7
+STEP_TOLERANCE = 1e-8
 MAX_HALVINGS = 30
+LARGEST_LOGIT = 30.0
 
 
 class LogisticFit(NamedTuple):
@@ -29,12 +30,10 @@ class LogisticFit(NamedTuple):
 class _State(NamedTuple):
     step: Array
     theta: Array
-    value: Array
     moved: Array
-    slope: Array
 
 
-def loss_value(v: Array, y: Array, w: Array, coefficients: Array) -> Array:
+def _value(v: Array, y: Array, w: Array, coefficients: Array) -> Array:
     """``sum w [softplus(eta) - y eta]`` over tiles, the negative binomial log-likelihood."""
 
     def add(total: Array, tile: tuple[Array, Array, Array]) -> tuple[Array, None]:
@@ -45,81 +44,75 @@ def loss_value(v: Array, y: Array, w: Array, coefficients: Array) -> Array:
     return lax.scan(add, jnp.zeros((), v.dtype), (v, y, w))[0]
 
 
-def _derivatives(v: Array, y: Array, w: Array, coefficients: Array) -> tuple[Array, Array]:
-    """Score ``sum w (y - p) v`` and information ``sum w p (1-p) v v'``."""
+def _derivatives(v: Array, y: Array, w: Array, coefficients: Array) -> tuple[Array, Array, Array]:
+    """Negative log-likelihood, score ``sum w (y - p) v`` and information ``sum w p (1-p) v v'``."""
     q = v.shape[-1]
 
-    def add(total: tuple[Array, Array], tile: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
+    def add(total: tuple[Array, Array, Array], tile: tuple[Array, Array, Array]) -> tuple[Any, None]:
         rows, target, weight = tile
-        p = jax.nn.sigmoid(rows @ coefficients)
-        score = total[0] + rows.T @ (weight * (target - p))
-        return (score, total[1] + (rows * (weight * p * (1.0 - p))[:, None]).T @ rows), None
+        eta = rows @ coefficients
+        p = jax.nn.sigmoid(eta)
+        value = total[0] + jnp.sum(weight * (jax.nn.softplus(eta) - target * eta))
+        score = total[1] + rows.T @ (weight * (target - p))
+        return (value, score, total[2] + (rows * (weight * p * (1.0 - p))[:, None]).T @ rows), None
 
-    start = (jnp.zeros((q,), v.dtype), jnp.zeros((q, q), v.dtype))
+    start = (jnp.zeros((), v.dtype), jnp.zeros((q,), v.dtype), jnp.zeros((q, q), v.dtype))
     return lax.scan(add, start, (v, y, w))[0]
 
 
 def newton_logistic(
-    v: Array, y: Array, w: Array, basis: Basis, penalty: Array, start: Array, *, rtol: float = 1e-8, max_steps: int = 50
+    v: Array, y: Array, w: Array, basis: Basis, penalty: Array, start: Array, *, max_steps: int = 50
 ) -> LogisticFit:
     """Newton's method with step halving from ``start`` (theta, (q,)).
 
-    Converged: the last step moved the linear predictor by at most 1e-7 (root mean square over rows), and the
-    gradient is at most ``rtol`` times its size at zero. Under separation without penalty the steps never shrink,
-    so the fit reports that it did not converge instead of returning a large number.
+    Converged: the last Newton step would move the linear predictor by at most 1e-8 (root mean square over rows), so
+    that after it the gradient is at rounding, and no fitted logit exceeds 30. Under separation without penalty the
+    steps never shrink, or logits run away, although the gradient vanishes: the fit reports that it did not converge.
     """
     ridge = penalty * basis.penalised
     live = basis.gram > 0
     total = jnp.maximum(jnp.sum(w), jnp.finfo(v.dtype).tiny)
 
-    def value_at(theta: Array) -> Array:
-        return loss_value(v, y, w, basis.map @ theta) + 0.5 * jnp.sum(ridge * jnp.square(theta))
+    def penalised(value: Array, theta: Array) -> Array:
+        return value + 0.5 * jnp.sum(ridge * jnp.square(theta))
 
-    def gradient_at(theta: Array) -> tuple[Array, Array]:
-        score, information = _derivatives(v, y, w, basis.map @ theta)
-        return jnp.where(live, basis.map.T @ score - ridge * theta, 0.0), information
+    def value_at(theta: Array) -> Array:
+        return penalised(_value(v, y, w, basis.map @ theta), theta)
 
     def advance(state: _State) -> _State:
-        gradient, information = gradient_at(state.theta)
+        value, score, information = _derivatives(v, y, w, basis.map @ state.theta)
+        gradient = jnp.where(live, basis.map.T @ score - ridge * state.theta, 0.0)
         curvature = basis.map.T @ information @ basis.map + jnp.diag(ridge)
         curvature = jnp.where(live[:, None] & live[None, :], curvature, jnp.diag(jnp.where(live, 0.0, 1.0)))
         direction = jax.scipy.linalg.solve(curvature, gradient, assume_a="pos")
-        direction = jnp.where(jnp.all(jnp.isfinite(direction)), direction, 0.0)
-        theta, value = _halved(value_at, state, direction)
-        moved = jnp.sqrt(jnp.sum(basis.gram * jnp.square(theta - state.theta)) / total)
-        stuck = jnp.sum(jnp.abs(direction)) == 0
-        return _State(state.step + 1, theta, value, jnp.where(stuck, 0.0, moved), jnp.linalg.norm(gradient))
+        moved = jnp.sqrt(jnp.sum(basis.gram * jnp.square(direction)) / total)
+        step = jnp.where(jnp.isfinite(moved), direction, 0.0)
+        return _State(state.step + 1, _halved(value_at, state.theta, penalised(value, state.theta), step), moved)
 
     def unfinished(state: _State) -> Array:
         return (state.step < max_steps) & (state.moved > STEP_TOLERANCE)
 
-    infinity = jnp.full((), jnp.inf, v.dtype)
-    state = lax.while_loop(
-        unfinished, advance, _State(jnp.zeros((), jnp.int32), start, value_at(start), infinity, infinity)
-    )
-    size = jnp.linalg.norm(gradient_at(jnp.zeros_like(start))[0])
-    slope = jnp.linalg.norm(gradient_at(state.theta)[0])
-    converged = (state.moved <= STEP_TOLERANCE) & (slope <= rtol * size + 1e-11 * total)
-    return LogisticFit(state.theta, basis.map @ state.theta, converged)
+    first = _State(jnp.zeros((), jnp.int32), start, jnp.full((), jnp.inf, v.dtype))
+    state = lax.while_loop(unfinished, advance, first)
+    coefficients = basis.map @ state.theta
+    largest = jnp.max(jnp.where(w > 0, jnp.abs(v @ coefficients), 0.0))
+    return LogisticFit(state.theta, coefficients, (state.moved <= STEP_TOLERANCE) & (largest <= LARGEST_LOGIT))
 
 
-def _halved(value_at: Callable[[Array], Array], state: _State, direction: Array) -> tuple[Array, Array]:
-    """The first of the steps 1, 1/2, 1/4, ... that does not raise the objective (up to rounding)."""
-    slack = 1e-13 * (1.0 + jnp.abs(state.value))
+def _halved(value_at: Callable[[Array], Array], theta: Array, value: Array, direction: Array) -> Array:
+    """theta after the first of the steps 1, 1/2, 1/4, ... that does not raise the objective (up to rounding)."""
+    ceiling = value + 1e-13 * (1.0 + jnp.abs(value))
 
     def too_long(trial: tuple[Array, Array, Array]) -> Array:
-        return (trial[0] < MAX_HALVINGS) & ~(trial[2] <= state.value + slack)
+        return (trial[0] < MAX_HALVINGS) & ~(trial[2] <= ceiling)
 
-    def halve(trial: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        count = trial[0] + 1
-        theta = state.theta + direction * 0.5**count
-        return count, theta, value_at(theta)
+    def shorten(trial: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        moved = theta + direction * 0.5 ** trial[0]
+        return trial[0] + 1, moved, value_at(moved)
 
-    full = state.theta + direction
-    first = (jnp.zeros((), jnp.int32), full, value_at(full))
-    _, theta, value = lax.while_loop(too_long, halve, first)
-    fine = value <= state.value + slack
-    return jnp.where(fine, theta, state.theta), jnp.where(fine, value, state.value)
+    first = (jnp.zeros((), jnp.int32), theta, jnp.full((), jnp.inf, theta.dtype))
+    _, moved, reached = lax.while_loop(too_long, shorten, first)
+    return jnp.where(reached <= ceiling, moved, theta)
 
 
 def logistic(x: Array, y: Array, w: Array, penalty: float | Array = 0.0, *, standardize: bool = False) -> LogisticFit:
@@ -155,6 +148,8 @@ class Batch(NamedTuple):
     ----------
     basis : Basis
         Stacked over training sets: ``map (s, q, q)``, ``gram (s, q)``.
+    cross : (s, q) float64
+        ``sum w v y`` over each training set.
     penalty : (s, l) float64
         Penalty of each model.
     share : (t, s) float64
@@ -162,6 +157,7 @@ class Batch(NamedTuple):
     """
 
     basis: Basis
+    cross: Array
     penalty: Array
     share: Array
 
@@ -217,7 +213,8 @@ def fixed_hessian_logistic(
     def length(gradient: Array) -> Array:
         return jnp.sqrt(jnp.sum(inverse * jnp.square(gradient), axis=2))
 
-    target = rtol * length(_batch_gradient(v, y, w, batch, jnp.zeros_like(start)))
+    at_zero = jnp.einsum("sqr,sq->sr", batch.basis.map, batch.cross).at[:, 0].add(-0.5 * batch.basis.gram[:, 0])
+    target = rtol * length(jnp.broadcast_to(at_zero[:, None, :], start.shape))
 
     def advance(state: _Momentum) -> _Momentum:
         inertia = 0.5 * (1.0 + jnp.sqrt(1.0 + 4.0 * jnp.square(state.inertia)))
