@@ -52,6 +52,7 @@ class Column:
     def codes(self, role: str) -> tuple[np.ndarray, np.ndarray]:
         """Codes (n,) int64 of the sorted labels (g,), -1 where missing; whole floats and integers are one label."""
         if self.kind == "mixed":
+            self._refuse_unknown_type(role)
             raise DataError(
                 f"{role} column {self.name!r} mixes types ({_types(self.values, self.missing)}), so 1 and '1' could "
                 "be two labels or one; convert it to text or to whole numbers."
@@ -100,6 +101,14 @@ class Column:
         if self.kind not in ("text", "category"):
             return 0
         return int((self.values == text).sum())
+
+    def _refuse_unknown_type(self, role: str) -> None:
+        types = _types(self.values, self.missing)
+        if ", " not in types:
+            raise DataError(
+                f"{role} column {self.name!r} holds values of type {types}, which are no labels; convert it to text, "
+                "whole numbers or dates."
+            )
 
     def _refuse_r_missing(self, role: str) -> None:
         if self.kind != "number":
@@ -164,6 +173,9 @@ def _integers(values: np.ndarray, missing: np.ndarray, name: str) -> Column:
     if values.dtype.kind not in "iu":
         values = values.astype(np.float64)
         values = np.where(np.isnan(values), 0.0, values)
+    if values.dtype == np.uint64 and len(values) and int(values.max()) > np.iinfo(np.int64).max:
+        # Hashes as 64-bit ids do not fit a signed integer; as text they stay apart.
+        return Column(name, "text", _objects([str(value) for value in values.tolist()]), missing)
     return Column(name, "number", values.astype(np.int64), missing)
 
 
@@ -234,6 +246,8 @@ def _not_numeric(column: Column, role: str) -> str:
         cure = f"{len(odd)} rows hold no number; mend or blank them and convert the column."
     elif odd:
         cure = "Recode it to numbers, or use it as a covariate or cluster, where text is allowed."
+    elif not texts:
+        cure = "Convert it to numbers first."
     else:
         cure = f"Its texts look like numbers: convert it, for example data[{column.name!r}].astype(float)."
     return f"{role} column {column.name!r} is not numeric: it holds {column.kind} values such as {shown}. {cure}"

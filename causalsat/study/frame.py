@@ -139,6 +139,11 @@ def _refuse_repeated_names(table: Any) -> None:
         names = getattr(table, "columns", ())
     if names is None or callable(names):
         return
+    if any(isinstance(name, tuple) for name in names):
+        raise DataError(
+            "data has columns of several levels; give each one name, for example "
+            'data.columns = ["_".join(map(str, c)) for c in data.columns].'
+        )
     repeated = [name for name, times in Counter(str(name) for name in names).items() if times > 1]
     if repeated:
         raise DataError(

@@ -1,6 +1,6 @@
 """What each column is for: roles, their columns checked and turned into arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,8 @@ class Role:
         """Column names as a tuple; empty when the role is not played (raises OptionError)."""
         if self.columns is None:
             return ()
-        names = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
+        several = isinstance(self.columns, Iterable) and not isinstance(self.columns, str)
+        names: tuple[Any, ...] = tuple(self.columns) if several else (self.columns,)
         wrong = [name for name in names if not isinstance(name, str)]
         if wrong:
             raise OptionError(f"{self.name}={wrong[0]!r} must be the name of a column, not {type(wrong[0]).__name__}.")

@@ -98,6 +98,12 @@ def unfinished_job() -> object:
         return Embeddings.read("job")
 
 
+def excel() -> object:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("table.xlsx").write_text("")
+        return open_study("table.xlsx", roles())
+
+
 def other_parquet() -> object:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         pd.DataFrame({"a": [1.0]}).to_parquet("table.parquet")
@@ -186,6 +192,21 @@ CASES = [
         table({"who": [f"person {i}" for i in range(60)]}, covariates=["who"]),
         DataError,
         "60 different texts in 60 rows",
+    ),
+    BadInput(
+        "columns of several levels",
+        frame(lambda: pd.DataFrame(np.ones((3, 2)), columns=pd.MultiIndex.from_tuples([("a", "y"), ("a", "x")]))),
+        DataError,
+        "several levels; give each one name",
+    ),
+    BadInput("an Excel file", excel, DataError, r"ends in '\.xlsx'; allowed: \.csv"),
+    BadInput("column by number", table(outcome=3), OptionError, "outcome=3 must be the name of a column, not int"),
+    BadInput("role that takes no column", table(covariates=()), OptionError, "covariates is an empty list"),
+    BadInput(
+        "periods as labels",
+        table({"site": pd.period_range("2000", periods=60, freq="Y").to_numpy()}, cluster="site"),
+        DataError,
+        "values of type Period",
     ),
     BadInput("two outcomes", table(outcome=["y", "x"]), OptionError, r"outcome=\['y', 'x'\] names 2 columns"),
     BadInput("one coordinate", table(coords="lon"), OptionError, "two column names, longitude then latitude"),

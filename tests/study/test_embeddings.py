@@ -184,3 +184,25 @@ def test_take_keeps_everything_of_an_image():
 def test_a_whole_job_of_another_width_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"status has shape \(2,\) and 3 ids ask for \(3,\)"):
         cs.Embeddings.from_matrix(np.eye(3), status=["ok", "ok"])
+
+
+def test_a_part_of_a_job_reads_back(tmp_path):
+    """The job's own writer and this reader agree."""
+    from causalsat.raster.parts import ShardRows, part_bytes
+
+    images, n = full(), 7
+    known = np.array([0.5] * n)
+    rows = ShardRows(
+        unit_id=images.ids, row=np.arange(n), date=images.image_date, embedding=images.matrix, valid_frac=images.valid_frac,
+        masked_frac=known, n_frames=np.ones(n), centre_offset_m=known, native_gsd_m=known, warped=known > 1,
+        source_id=np.array(["a.tif"] * n), n_sources=np.ones(n), status=images.status, chip_sha256=images.chip_sha256,
+        bounds=images.footprint, chip_crs=images.footprint_crs, lonlat=images.lonlat,
+    )  # fmt: skip
+    path = tmp_path / "part-00000.parquet"
+    path.write_bytes(
+        part_bytes(rows, {"feature_names": list(images.feature_names), "shard": 0, "n_rows": n, "job_id": "j"})
+    )
+    back = cs.Embeddings.read(path)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(images, name), getattr(back, name), err_msg=name)
+    assert back.provenance == {"job_id": "j"}
