@@ -21,6 +21,7 @@ from causalsat.raster.plan import Plan
 from causalsat.raster.sources import Item
 
 MIN_RUN = 64
+AHEAD_BYTES = 16 * 2**20
 AVERAGE_ABOVE = 2.0
 
 
@@ -166,9 +167,14 @@ class ChipReader:
         return _finished(self.plan, batch, [text for future in futures for text in future.result()])
 
     def batches(self, rows: Any, batch_size: int) -> Iterator[ChipBatch]:
-        """Chips of ``rows`` in batches, in order, read ahead by all threads; each thread takes runs of batches."""
+        """Chips of ``rows`` in batches, in order, read ahead by all threads.
+
+        Each thread takes runs of consecutive batches, so that it decodes its own stretch of blocks once; about 16 MiB
+        of chips per thread wait ahead of use.
+        """
         rows = np.asarray(rows, np.int64).reshape(-1)
-        run = max(1, MIN_RUN // count("batch_size", batch_size, 1))
+        chip_bytes = self.plan.n_px**2 * (self.plan.sources.n_bands * self.plan.sources.dtype.itemsize + 1)
+        run = max(1, min(MIN_RUN, AHEAD_BYTES // chip_bytes) // count("batch_size", batch_size, 1))
         pending: deque[tuple[ChipBatch, Future[list[str]]]] = deque()
         for i, start in enumerate(range(0, len(rows), batch_size)):
             batch = _empty(self.plan, rows[start : start + batch_size])
