@@ -67,20 +67,18 @@ def plot_table(table: "EffectTable", ax: "Axes | None" = None, kind: str = "coef
 
 def _running(table: "EffectTable") -> str | None:
     """The one numeric column that tells the rows apart, if it alone does."""
-    varying = _varying(table)
+    from causalsat.effects.rows import telling_columns
+
+    varying = telling_columns(table)
     alone = len(varying) == 1 and len(table) > 2 and table[varying[0]].dtype.kind in "if"
     return varying[0] if alone else None
 
 
-def _varying(table: "EffectTable") -> list[str]:
-    return [n for n in (*table.index_names, "term") if len(set(map(str, table[n].tolist()))) > 1]
-
-
 def _layout(table: "EffectTable") -> _Layout:
-    """Two or more columns that differ: the last index column becomes the series, the others the categories."""
-    from causalsat.effects.rows import show_value
+    """With two or more telling columns, "adjust" (else "method", else the last) becomes the series."""
+    from causalsat.effects.rows import show_value, telling_columns
 
-    varying = _varying(table)
+    varying = telling_columns(table)
     split = len(varying) > 1
     by = next((n for n in ("adjust", "method") if n in varying), varying[-1]) if split else ""
     kept = [n for n in varying if n != by] if split else varying

@@ -181,6 +181,8 @@ def _height(columns: Mapping[str, Any]) -> int:
 
 
 def _folded(table: str, rows: int) -> str:
+    if rows == 0:
+        return ""
     inside = f'<div class="scroll">{table}</div>'
     return inside if rows <= LONG_TABLE else f"<details><summary>Table of {rows} rows</summary>{inside}</details>"
 

@@ -56,7 +56,7 @@ footer { border-top: 1px solid var(--line); color: var(--soft); font-size: .85re
   @page { margin: 18mm 15mm; }
   body { font-size: 10pt; } nav, summary { display: none; }
   table { font-size: 7.6pt; } th, td { padding: .2rem .6rem .2rem 0; } .scroll { overflow: visible; }
-  h2, h3, .badge { break-after: avoid; } figure, .assumes, .causalsat-notes { break-inside: avoid; }
+  h2, h3, .badge { break-after: avoid; } figure, .assumes, .causalsat-notes, .check { break-inside: avoid; }
   header { padding-top: 0; } main, header, footer { max-width: none; padding: 0; } figure svg { max-height: 11cm; }
 }
 """

@@ -1,5 +1,6 @@
 """Finding, selecting and naming the rows of a table."""
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -8,18 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalsat.effects.build import freeze, identities, index_column
+from causalsat.effects.build import freeze, index_column
 from causalsat.effects.plain import is_missing, plain_column, plain_meta
 from causalsat.effects.table import EffectTable
 from causalsat.errors import DataError, OptionError
 
 
 def row_labels(table: EffectTable) -> tuple[str, ...]:
-    """One short unique label per row: the identity values that differ between rows, joined by ":"."""
-    keys = identities(table.index_names, table.columns)
-    varying = [j for j in range(len(table.index_names) + 1) if len({key[j] for key in keys}) > 1]
-    kept = varying or [len(table.index_names)]
-    return tuple(":".join(show_value(key[j]) for j in kept) for key in keys)
+    """One short unique label per row: the values of :func:`telling_columns`, joined by ":"."""
+    texts = [[show_value(value) for value in table[name].tolist()] for name in telling_columns(table)]
+    return tuple(":".join(parts) for parts in zip(*texts))
+
+
+def telling_columns(table: EffectTable) -> tuple[str, ...]:
+    """The fewest identity columns that tell all rows apart, the earlier ones first; the term when one row is all."""
+    names = (*table.index_names, "term")
+    shown = {name: [show_value(value) for value in table[name].tolist()] for name in names}
+    varying = [name for name in names if len(set(shown[name])) > 1]
+    for size in range(1, len(varying)):
+        for chosen in itertools.combinations(varying, size):
+            if len(set(zip(*(shown[name] for name in chosen)))) == len(table):
+                return chosen
+    return tuple(varying) or ("term",)
 
 
 def show_value(value: object) -> str:

@@ -25,7 +25,7 @@ def _settle(figure: "Figure") -> None:
     before: list[float] = []
     for _ in range(_LAYOUT_STEPS):
         figure.draw_without_rendering()
-        now = [end for axes in figure.axes for end in axes.get_position().extents.tolist()]
+        now = [float(end) for axes in figure.axes for end in axes.get_position().bounds]
         if before and max(abs(a - b) for a, b in zip(now, before)) < _STILL:
             return
         before = now

@@ -189,7 +189,7 @@ class EffectTable:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """One short unique name per row: the index values (and the term) that differ between rows, joined by ":"."""
+        """One short unique name per row: the fewest index values (or term) that tell rows apart, joined by ":"."""
         from causalsat.effects.rows import row_labels
 
         return row_labels(self)

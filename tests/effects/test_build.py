@@ -168,6 +168,10 @@ def test_labels_name_what_differs():
     both = make_table(index={"funder": ["a", "a", "b", "b"], "quantile": [0.1, 0.5, 0.1, 0.5]})
     assert both.labels == ("a:0.1", "a:0.5", "b:0.1", "b:0.5")
     assert one().labels == ("w",)
+    redundant = make_table(index={"adjust": ["a", "b", "c", "d"], "method": ["dim", "aipw", "aipw", "aipw"]})
+    assert redundant.labels == ("a", "b", "c", "d")
+    terms = make_table(index={"adjust": ["a", "b", "a", "b"]}, term=["effect", "effect", "share", "share"])
+    assert terms.labels == ("a:effect", "b:effect", "a:share", "b:share")
 
 
 def test_where_keeps_draws_covariance_influence_and_reasons_consistent():
