@@ -66,7 +66,7 @@ def job(tmp_path_factory):
 
 
 # Shares of an unbroken run's seconds between which kills fall; compiling takes the first half of the RCF job.
-@pytest.mark.parametrize(("encoder", "kills", "span"), [("bands", 14, (0.0, 0.6)), ("rcf", N_KILLS - 14, (0.3, 1.0))])
+@pytest.mark.parametrize(("encoder", "kills", "span"), [("bands", 16, (0.0, 0.6)), ("rcf", N_KILLS - 16, (0.3, 1.0))])
 def test_a_killed_job_resumes_to_equal_bytes(job, encoder, kills, span):
     scene, places, folder = job
     seconds = finish(start(scene, places, folder / f"{encoder}-whole", encoder))
