@@ -93,3 +93,13 @@ def test_components_are_the_closure_of_all_links(n, pairs, codes):
     assert same_partition(found, reach.argmax(axis=1))
     first = [found.tolist().index(c) for c in range(found.max() + 1)]
     assert first == sorted(first)
+
+
+@pytest.mark.parametrize("d", [1, 16, 17, 300])
+def test_rows_compare_byte_for_byte_at_any_width(d):
+    matrix = np.random.default_rng(0).normal(size=(6, d)).astype(np.float32)
+    matrix[4], matrix[5] = matrix[1], matrix[2]
+    matrix[5, -1] = np.nextafter(matrix[2, -1], np.float32(9))
+    matrix[0, 0], matrix[3] = 0.0, matrix[0]
+    matrix[3, 0] = -0.0
+    assert identical_images(cs.Embeddings.from_matrix(matrix)).tolist() == [[0, 3], [1, 4]]
