@@ -36,14 +36,16 @@ class Work:
     request: dict[str, Any]
     """What determines values, as plain JSON."""
     open_reader: Callable[[], "ChipReader"]
+    keep_errors: bool = False
+    """Whether a part with ``read_error`` rows counts as done."""
 
     @property
     def keys(self) -> list[str]:
-        """What names a place in hashes: its id, with the treatment date where ids repeat."""
+        """What names a place in hashes: its id, with the date that tells rows apart where ids repeat."""
         ids = [str(i) for i in self.places.ids]
-        if len(set(ids)) == len(ids) or self.places.event is None:
+        if len(set(ids)) == len(ids) or self.places.anchor is None:
             return ids
-        return [f"{i}@{event}" for i, event in zip(ids, self.places.event)]
+        return [f"{i}@{date}" for i, date in zip(ids, self.places.anchor)]
 
 
 @dataclass(frozen=True)

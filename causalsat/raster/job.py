@@ -104,7 +104,8 @@ def embed(
     threads : int, optional
         Reader threads.
     on_error : {"raise", "record"}
-        A file that cannot be read raises, or gives the status ``read_error``.
+        A file that cannot be read raises, or gives the status ``read_error``. Resumed with "raise", parts that hold
+        ``read_error`` are made again.
     progress : bool or callable, optional
         Bar on a terminal by default; a callable receives events.
     shard_rows : int
@@ -179,7 +180,10 @@ def _in_folder(
         fitted = _saved_or_fitted(work, folder)
         provenance = provenance_of(work, fitted)
         job, plan = provenance["job_id"], work.plan
-        missing = [i for i, rows in enumerate(plan.shards) if not part_done(folder, i, len(rows), job)]
+        missing = [
+            i for i, rows in enumerate(plan.shards)
+            if not part_done(folder, i, len(rows), job, keep_errors=work.keep_errors)
+        ]  # fmt: skip
         left = sum(len(plan.shards[i]) for i in missing)
         refuse_small_disk(folder, left, len(fitted.encoder.feature_names))
         _write_missing(work, folder, fitted, missing, provenance, _ticker(left, beat, progress))

@@ -68,7 +68,7 @@ def prepare(
     }
     return Work(
         found, sources, plan, encoder, declared, float(min_valid_frac), size, int(seed), request,
-        lambda: ChipReader(plan, threads=threads, on_error=on_error),
+        lambda: ChipReader(plan, threads=threads, on_error=on_error), on_error == "record",
     )  # fmt: skip
 
 

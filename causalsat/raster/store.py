@@ -145,18 +145,23 @@ def part_path(folder: Path, shard: int) -> Path:
     return folder / "parts" / f"part-{shard:05d}.parquet"
 
 
-def part_done(folder: Path, shard: int, n_rows: int, job: str) -> bool:
-    """Whether the part of a shard is whole: its footer parses and names this job, this shard and its rows."""
+def part_done(folder: Path, shard: int, n_rows: int, job: str, *, keep_errors: bool = False) -> bool:
+    """Whether the part of a shard is whole: its footer parses and names this job, this shard and its rows.
+
+    A part with recorded read errors is done only for a call that records them too.
+    """
     found = part_metadata(part_path(folder, shard)) if part_path(folder, shard).exists() else None
     if found is None:
         return False
     metadata, rows = found
-    return metadata.get("job_id") == job and metadata.get("shard") == shard and rows == n_rows
+    ours = metadata.get("job_id") == job and metadata.get("shard") == shard and rows == n_rows
+    return ours and (keep_errors or not metadata.get("read_errors"))
 
 
 def write_part(folder: Path, shard: int, rows: ShardRows, metadata: dict[str, Any]) -> None:
     """Write one part, whole or not at all."""
-    _write_bytes(part_path(folder, shard), part_bytes(rows, metadata | {"shard": shard, "n_rows": len(rows)}))
+    own = {"shard": shard, "n_rows": len(rows), "read_errors": int((rows.status == "read_error").sum())}
+    _write_bytes(part_path(folder, shard), part_bytes(rows, metadata | own))
 
 
 def write_manifest(folder: Path, job: str, n_shards: int, facts: dict[str, Any]) -> None:

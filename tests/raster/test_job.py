@@ -155,6 +155,32 @@ def test_files_that_cannot_be_read_name_the_file_or_are_recorded(tmp_path, real_
     assert np.isnan(table.matrix[table.status == "read_error"]).all()
 
 
+def test_recorded_read_errors_are_made_again_when_errors_raise(tmp_path, monkeypatch):
+    import causalsat.raster.reader as reader
+
+    scene, places = jobs.raster(tmp_path), jobs.table(20)
+    whole = jobs.embed(scene, places, encoder="bands")
+    real = reader._read_chip
+
+    def broken(plan, handles, batch, i, row):
+        if row == 7:
+            raise RasterReadError("scene.tif is gone for a moment")
+        real(plan, handles, batch, i, row)
+
+    options = {"encoder": "bands", "out": tmp_path / "job", "shard_rows": 5}
+    monkeypatch.setattr(reader, "_read_chip", broken)
+    with pytest.warns(RasterCoverageWarning) as told:
+        table = jobs.embed(scene, places, on_error="record", **options)
+    assert any("gone for a moment" in str(note.message) for note in told)
+    assert table.status.tolist().count("read_error") == 1
+    with pytest.raises(RasterReadError):
+        jobs.embed(scene, places, **options)
+    monkeypatch.undo()
+    with pytest.warns(RasterCoverageWarning, match="read_error: 1"):
+        jobs.embed(scene, places, on_error="record", **options)
+    np.testing.assert_array_equal(jobs.embed(scene, places, **options).matrix, whole.matrix)
+
+
 def test_all_nodata_is_counted_and_never_zero(real_data):
     from rasterio import open as opened
 

@@ -80,6 +80,23 @@ def test_filters_from_permuted_places_are_equal(tmp_path):
     np.testing.assert_array_equal(one.matrix[order], two.matrix)
 
 
+def test_a_job_equals_numpy_on_the_saved_filters(tmp_path):
+    from safetensors.numpy import load_file
+
+    from tests.raster import making
+
+    column, row = np.array([20, 47, 90]), np.array([30, 61, 88])
+    table = jobs.embed(jobs.raster(tmp_path), making.at(*making.pixel(column, row)), out=tmp_path / "job")
+    filters = load_file(tmp_path / "job" / "encoder" / "filters.safetensors")["filters"].astype(np.float64)
+    whole = making.image(dtype="uint8").transpose(1, 2, 0) / 255.0
+    for i in range(3):
+        chip = whole[row[i] - 8 : row[i] + 8, column[i] - 8 : column[i] + 8]
+        windows = np.lib.stride_tricks.sliding_window_view(chip, (3, 3), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
+        response = windows.reshape(-1, 27) @ filters.T
+        expected = np.concatenate([np.maximum(response, 0).mean(axis=0), np.maximum(-response, 0).mean(axis=0)])
+        np.testing.assert_allclose(table.matrix[i], expected, rtol=1e-5)
+
+
 def test_a_quantile_sets_the_threshold():
     given = sample()
     fitted = Rcf(n_features=8, n_patches=200, bias="q0.75").fit(given)
