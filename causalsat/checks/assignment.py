@@ -1,6 +1,7 @@
 """How well the adjustment set tells treated from controls, and whether the propensity is calibrated."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -84,15 +85,16 @@ def assignment(
     clusters = np.arange(d.size) if cluster is None else _codes(cluster)
     if not any({0.0, 1.0} <= set(d[folds == k]) for k in range(int(folds.max()) + 1)):
         raise DataError("no fold holds both treated and controls, so no pair can be compared; use fewer folds.")
-    value, influence, without = _ranked(m, d, w, folds, clusters)
+    second = m if m_insample is None else np.asarray(m_insample, dtype=np.float64)
+    value, pooled, insample, influence, without = _ranked(m, second, d, w, folds, clusters)
     kept = without[np.isfinite(without)]
     g = kept.size
     sums = np.bincount(clusters, weights=influence)
     p = np.average(d, weights=w)
     return Assignment(
         auc=value,
-        auc_pooled=_auc(m, d, w),
-        auc_insample=float("nan") if m_insample is None else _auc(np.asarray(m_insample, dtype=np.float64), d, w),
+        auc_pooled=pooled,
+        auc_insample=float("nan") if m_insample is None else insample,
         se_jackknife=float(np.sqrt((g - 1) / g * ((kept - kept.mean()) ** 2).sum())) if g > 1 else float("nan"),
         se_influence=float(np.sqrt((sums**2).sum()) / d.size),
         influence=influence,
@@ -139,7 +141,7 @@ def assignment_check(
             " The adjustment set nearly identifies the treated; the effect is extrapolated: use the ATO, fewer "
             "components, or a trimmed estimand."
         )
-    table: dict[str, list] = {"quantity": list(values), "value": [float(v) for v in values.values()]}
+    table: dict[str, list[Any]] = {"quantity": list(values), "value": [float(v) for v in values.values()]}
     return CheckResult(f"assignment[{label}]", found.auc <= 0.95, found.auc, text, table)
 
 
@@ -189,10 +191,10 @@ def log_loss(d: np.ndarray, m: np.ndarray, w: np.ndarray) -> float:
     return float(-np.average(d * np.log(p) + (1.0 - d) * np.log1p(-p), weights=w))
 
 
-def _deciles(d: np.ndarray, m: np.ndarray, w: np.ndarray) -> dict[str, list]:
+def _deciles(d: np.ndarray, m: np.ndarray, w: np.ndarray) -> dict[str, list[Any]]:
     edges = np.unique(np.quantile(m, np.linspace(0.0, 1.0, DECILES + 1)))
     group = np.clip(np.searchsorted(edges, m, side="right") - 1, 0, max(edges.size - 2, 0))
-    table: dict[str, list] = {"group": [], "n": [], "mean_m": [], "share_treated": []}
+    table: dict[str, list[Any]] = {"group": [], "n": [], "mean_m": [], "share_treated": []}
     for k in np.unique(group):
         rows = group == k
         if w[rows].sum() > 0.0:
@@ -207,28 +209,31 @@ def _codes(values: np.ndarray) -> np.ndarray:
     return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int64)
 
 
-def _auc(m: np.ndarray, d: np.ndarray, w: np.ndarray) -> float:
-    import jax.numpy as jnp
-
-    from causalsat.kernels.precision import float64
-    from causalsat.kernels.rank import auc
-
-    with float64():
-        return float(auc(*(jnp.asarray(v, dtype=jnp.float64) for v in (m, d, w))))
-
-
 def _ranked(
-    m: np.ndarray, d: np.ndarray, w: np.ndarray, fold: np.ndarray, cluster: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """AUC within folds, its influence values (n,), and its values without each cluster (g,)."""
+    m: np.ndarray, second: np.ndarray, d: np.ndarray, w: np.ndarray, fold: np.ndarray, cluster: np.ndarray
+) -> tuple[float, float, float, np.ndarray, np.ndarray]:
+    """AUC, pooled AUC, AUC of ``second``, influence values (n,) and AUC without each cluster (g,).
+
+    Rows are padded by zero weights to a power of two, so that few sizes are ever compiled.
+    """
     import jax.numpy as jnp
 
     from causalsat.kernels.precision import float64
-    from causalsat.kernels.rank import auc_influence, auc_without
+    from causalsat.kernels.rank import ranked
 
+    n, g = d.size, int(cluster.max()) + 1
+    size, clusters = _power_of_two(n), _power_of_two(g)
     with float64():
-        arrays = [jnp.asarray(v, dtype=jnp.float64) for v in (m, d, w)]
-        folds, clusters = jnp.asarray(fold, dtype=jnp.int64), jnp.asarray(cluster, dtype=jnp.int64)
-        value, influence = auc_influence(*arrays, folds)
-        without = auc_without(*arrays, folds, clusters, int(cluster.max()) + 1)
-        return float(value), np.asarray(influence), np.asarray(without)
+        columns = [jnp.asarray(_padded(v, size), dtype=jnp.float64) for v in (m, second, d, w)]
+        codes = [jnp.asarray(_padded(v, size), dtype=jnp.int64) for v in (fold, cluster)]
+        found = ranked(columns[0], columns[1], columns[2], columns[3], codes[0], codes[1], n_clusters=clusters)
+        influence, without = np.asarray(found.influence)[:n] * (n / size), np.asarray(found.without)[:g]
+        return float(found.auc), float(found.pooled), float(found.second), influence, without
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(n - 1, 1).bit_length()
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([values, np.zeros(size - values.size, dtype=values.dtype)])

@@ -1,6 +1,7 @@
 """Are treated and controls alike, before and after weighting?"""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def balance_check(
         raise DataError(f"balance[{label}] compares two arms and one of them is empty.")
     base = np.ones_like(d) if weights is None else np.asarray(weights, dtype=np.float64)
     names = ("column", "mean_treated", "mean_control", "smd_before", "smd_after")
-    table: dict[str, list] = {name: [] for name in names}
+    table: dict[str, list[Any]] = {name: [] for name in names}
     for column, values in columns.items():
         row = _difference(
             np.asarray(values, dtype=np.float64), d, base, base * np.where(d == 1.0, w_treated, w_control)

@@ -1,6 +1,7 @@
 """What the images of a study share: arms, pixels, ground, and their place in time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,8 +64,10 @@ def single_arm_images_check(
             if std_error_rows is not None and std_error_images is not None:
                 both = f" SE {std_error_rows:.4g} by rows, {std_error_images:.4g} by image."
             warn(f"{name}: {text}{both}", SingleArmImagesWarning)
-    table = {"rows": ["treated only", "controls only", "both"], "images": []}
-    table["images"] = [int((treated == rows).sum()), int((treated == 0).sum()), int((~one_arm).sum())]
+    table: dict[str, list[Any]] = {
+        "rows": ["treated only", "controls only", "both"],
+        "images": [int((treated == rows).sum()), int((treated == 0).sum()), int((~one_arm).sum())],
+    }
     return CheckResult(name, share <= 0.5, share, text, table)
 
 
@@ -145,7 +148,7 @@ def overlapping_images_check(
             f"overlapping chips chain {int(sizes.max())} of {len(ids)} images into one group, so folds cannot keep "
             "them apart. Use Folds(block_km=...) to split by area (buffer_km leaves out the border), or smaller chips."
         )
-    table = {
+    table: dict[str, list[Any]] = {
         "first": [str(v) for v in np.asarray(ids)[pairs[:, 0]]],
         "second": [str(v) for v in np.asarray(ids)[pairs[:, 1]]],
         "share": [float("nan")] * len(pairs) if shares is None else [float(v) for v in shares],
@@ -275,7 +278,7 @@ def image_dates_check(
     late = ~np.isnat(taken) & ~np.isnat(treated) & (taken >= treated)
     lags = (taken - treated)[late].astype(np.int64)
     worst = int(lags.max()) if lags.size else 0
-    table: dict[str, list] = {"row": np.flatnonzero(late).tolist(), "days_after": lags.tolist()}
+    table: dict[str, list[Any]] = {"row": np.flatnonzero(late).tolist(), "days_after": lags.tolist()}
     if keys is not None:
         table["id"] = [str(v) for v in np.asarray(keys)[late]]
     text = f"{lags.size} of {taken.size} rows show imagery dated at or after treatment; {undated} have no image date."

@@ -1,6 +1,7 @@
 """Do treated and controls overlap, given an adjustment set?"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def _failures(arms: tuple[ArmWeights, ArmWeights]) -> list[str]:
     return found
 
 
-def histogram(d: np.ndarray, m: np.ndarray) -> dict[str, list]:
+def histogram(d: np.ndarray, m: np.ndarray) -> dict[str, list[Any]]:
     """Counts of m by arm in 20 equal bins of [0, 1]."""
     edges = np.linspace(0.0, 1.0, BINS + 1)
     counts = [np.histogram(m[d == arm], bins=edges)[0].tolist() for arm in (1.0, 0.0)]

@@ -1,6 +1,7 @@
 """Trimming by the propensity: where to cut, who is left, and how those who go differ."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def trimming_check(
     d = np.asarray(d, dtype=np.float64)
     lost1, lost0 = int((~keep & (d == 1.0)).sum()), int((~keep & (d == 0.0)).sum())
     share = float((~keep).mean())
-    table: dict[str, list] = {"column": [], "mean_kept": [], "mean_dropped": []}
+    table: dict[str, list[Any]] = {"column": [], "mean_kept": [], "mean_dropped": []}
     for name, values in (columns or {}).items():
         table["column"].append(name)
         table["mean_kept"].append(_mean(values[keep]))

@@ -144,9 +144,9 @@ def filter_response(chips: np.ndarray, width: int, *, pool: str = "max", level: 
 
 def _pooled(inner: np.ndarray, pool: str, level: str) -> np.ndarray:
     if level == "pixel":
-        return inner[:, inner.shape[1] // 2, inner.shape[2] // 2][:, None]
+        return np.asarray(inner[:, inner.shape[1] // 2, inner.shape[2] // 2])[:, None]
     if pool == "max":
-        return inner.max(axis=(1, 2))[:, None]
+        return np.asarray(inner.max(axis=(1, 2)))[:, None]
     return np.column_stack([inner.mean(axis=(1, 2)), (inner**2).mean(axis=(1, 2))])
 
 
