@@ -54,7 +54,7 @@ def _refit_kernels(design: AteDesign, options: AteOptions, fit: CellFit) -> dict
             design.arms[t].d,
             fit.folds[t],
             options=options.nuisance,
-            train=training_rows(design, options, design.arms[t].rows, fit.folds[t]),
+            train=training_rows(design, options, design.arms[t], fit.folds[t]),
             need=need,
         )
         for t, adjust in fit.sets

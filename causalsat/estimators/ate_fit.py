@@ -107,7 +107,7 @@ def _fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: 
             fold,
             weights=design.weights[arm.rows],
             options=options.nuisance,
-            train=training_rows(design, options, arm.rows, fold),
+            train=training_rows(design, options, arm, fold),
             seed=options.seed,
             known_propensity=known(design, arm.rows),
         )
@@ -119,15 +119,13 @@ def _fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: 
     return SetFit(nuisances, keep, bound)
 
 
-def training_rows(
-    design: AteDesign, options: AteOptions, rows: np.ndarray, fold: np.ndarray | None
-) -> np.ndarray | None:
+def training_rows(design: AteDesign, options: AteOptions, arm: Arms, fold: np.ndarray | None) -> np.ndarray | None:
     """Training rows (K, n_t) of each fold when a buffer leaves some out; None otherwise."""
     if fold is None or options.folds is None or not options.folds.buffer_km:
         return None
     if design.study.lonlat is None:
         raise DataError("Folds(buffer_km=...) measures distances: give coords or a GeoDataFrame.")
-    return training_sets(fold, design.study.lonlat[rows], options.folds.buffer_km)
+    return training_sets(fold, design.study.lonlat[arm.rows], options.folds.buffer_km, treated=arm.d)
 
 
 def supplied_nuisances(design: AteDesign, rows: np.ndarray, options: AteOptions) -> Nuisances:
