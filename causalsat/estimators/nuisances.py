@@ -167,9 +167,8 @@ def cross_fit_nuisances(
 ) -> Nuisances:
     """Learn g0, g1 and m out of fold.
 
-    Every step (imputation, scaling, penalty, calibration) happens inside the training part of each fold. The penalty
-    of a fold is chosen by inner cross-validation whose inner folds are the other folds, so that groups that share a
-    fold never help to choose. Penalties are in units of the mean diagonal of their training Gram.
+    Every step (imputation, scaling, penalty, calibration) happens inside the training part of each fold. Inner folds
+    are the other folds, so groups stay whole; penalties are in units of the mean diagonal of their training Gram.
 
     Parameters
     ----------
@@ -183,7 +182,6 @@ def cross_fit_nuisances(
         Test folds 0..K-1; None or -1 everywhere: in-sample nuisances, penalty by generalised cross-validation.
     weights : (n,), optional
         Row weights; only their ratios matter.
-    options : NuisanceOptions, optional
     train : (K, n) bool, optional
         Training rows of each fold (buffers); default: all other folds.
     seed : int
@@ -191,10 +189,6 @@ def cross_fit_nuisances(
     known_propensity : (n,) or float, optional
         Assignment probabilities by design: used as they are, never clipped inside (0, 1).
     need : sequence of {"g0", "g1", "m"}
-
-    Returns
-    -------
-    Nuisances
 
     Raises
     ------
