@@ -61,8 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--quiet", action="store_true", help="no log, only warnings")
         return sub
 
-    study = {"help": "study file (TOML)", "type": Path}
-    setting = {"action": "append", "default": [], "metavar": "section.key=value", "help": "override the study file"}
+    study: dict[str, Any] = {"help": "study file (TOML)", "type": Path}
+    setting: dict[str, Any] = {
+        "action": "append",
+        "default": [],
+        "metavar": "section.key=value",
+        "help": "override the study file",
+    }
     run = command("run", _run, "Run a study: embed, fit, write effects and a report into a fresh folder.")
     run.add_argument("study", **study)
     run.add_argument("--set", **setting)

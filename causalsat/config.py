@@ -155,7 +155,8 @@ def resolve(path: Path, document: Mapping[str, Any]) -> RunConfig:
 def verb_of(method: str) -> Callable[..., Any]:
     """The public function of a method."""
     one_of("method", method, METHODS)
-    return getattr(importlib.import_module(METHODS[method]), method)
+    verb: Callable[..., Any] = getattr(importlib.import_module(METHODS[method]), method)
+    return verb
 
 
 def call_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,4 +43,5 @@ def progress_bar(total: int, what: str, progress: Progress = None) -> Bar:
         return _Silent()
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, file=sys.stderr)
+    bar: Bar = tqdm(total=total, desc=what, file=sys.stderr)
+    return bar

@@ -246,7 +246,7 @@ def _run_meta(
     provenance: dict[str, Any] = {"causalsat": causalsat.__version__, "seconds": round(seconds, 3)}
     if embeddings is not None:
         provenance["embeddings"] = embeddings.provenance
-    return builtins_only(
+    meta: dict[str, Any] = builtins_only(
         {
             "title": config.title,
             "methods": list(results),
@@ -256,6 +256,7 @@ def _run_meta(
             "provenance": provenance,
         }
     )
+    return meta
 
 
 def _check_columns(method: str, arguments: Mapping[str, Any], columns: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """What every diagnostic returns."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from causalsat.public import public
 
@@ -28,4 +29,4 @@ class CheckResult:
     passed: bool | None
     statistic: float
     text: str
-    table: dict[str, list] = field(default_factory=dict)
+    table: dict[str, list[Any]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from causalsat.effects.table import EffectTable
 from causalsat.errors import OptionError, one_of
 from causalsat.estimators.ate_design import Cell
 from causalsat.estimators.ate_fit import score_rows
-from causalsat.estimators.ate_table import sampling_of, sandwich_of
+from causalsat.estimators.ate_table import cluster_codes, sampling_of, sandwich_of
 from causalsat.inference import bandwidth as spatial
 from causalsat.inference import sensitivity as omitted
 from causalsat.inference.sampling import Sampling
@@ -28,7 +28,8 @@ def bandwidth_sweep(result: "AteResult", cutoffs_km: Sequence[float] | None) -> 
         raise OptionError("bandwidth_sweep needs coordinates: give coords=(longitude, latitude) or a GeoDataFrame.")
     finite = np.flatnonzero(np.isfinite(np.asarray(table["estimate"])))
     cutoffs = None if cutoffs_km is None else np.asarray(cutoffs_km, dtype=np.float64)
-    swept = spatial.bandwidth_sweep(table.influence[:, finite], sampling, cutoffs_km=cutoffs)
+    influence = np.asarray(table.influence)[:, finite]
+    swept = spatial.bandwidth_sweep(influence, sampling, cutoffs_km=cutoffs)
     pairs = [(entry, j) for j in range(len(finite)) for entry in range(len(swept.kind))]
     index = {name: [table[name][finite[j]] for _, j in pairs] for name in table.index_names}
     index |= {
@@ -191,8 +192,7 @@ def directions(result: "AteResult", first: Sequence[str], second: Sequence[str],
     groups = [[names.index(one_of("treatment", name, names)) for name in group] for group in (first, second)]
     logits, rows = _common_logits(result, groups[0] + groups[1], adjust)
     a, b = logits[:, : len(groups[0])], logits[:, len(groups[0]) :]
-    whole = sampling_of(result.design.study)
-    cluster = np.unique(whole.cluster[rows], return_inverse=True)[1]
+    cluster = np.unique(cluster_codes(result.design.study)[rows], return_inverse=True)[1]
     sampling = Sampling(n=len(rows), cluster=cluster)
 
     def fit(arrays: Any, weights: Any) -> Any:
@@ -243,7 +243,6 @@ def _permuted(a: np.ndarray, b: np.ndarray, cluster: np.ndarray, seed: int, n: i
     size = np.bincount(cluster).astype(np.float64)
     left, right = (np.stack([np.bincount(cluster, v) / size for v in m.T], axis=1) for m in (a, b))
     weights = jnp.asarray(size)
-    shuffles = [rng.permutation(len(size)) for _ in range(n)]
-    return np.mean(
-        [canonical_correlations(jnp.asarray(left), jnp.asarray(right[s]), weights) for s in shuffles], axis=0
-    )
+    shuffled = (jnp.asarray(right[rng.permutation(len(size))]) for _ in range(n))
+    found = [canonical_correlations(jnp.asarray(left), other, weights) for other in shuffled]
+    return np.asarray(np.mean(found, axis=0))

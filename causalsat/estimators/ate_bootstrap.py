@@ -10,6 +10,7 @@ from causalsat.estimators.ate_fit import CellFit, set_features, training_rows
 from causalsat.estimators.ate_rows import Row, derived_estimates
 from causalsat.estimators.ate_scores import score
 from causalsat.estimators.nuisances import NuisanceKernel, nuisance_kernel
+from causalsat.inference.options import Bootstrap
 from causalsat.inference.sampling import Sampling
 from causalsat.inference.seam import Draws, bootstrap_draws, multiplier_draws
 from causalsat.progress import Progress
@@ -22,6 +23,7 @@ def ate_draws(
     rows: tuple[Row, ...],
     influence: np.ndarray,
     estimate: np.ndarray,
+    bootstrap: Bootstrap,
     sampling: Sampling,
     progress: Progress,
 ) -> Draws:
@@ -30,10 +32,9 @@ def ate_draws(
     The multiplier and dependent schemes perturb the influence functions; every other scheme reweights rows
     and solves the scores again, with nuisances held (``refit=False``) or cross-fitted again under the weights.
     """
-    bootstrap = options.inference
     if bootstrap.scheme in ("multiplier", "dependent"):
         return multiplier_draws(estimate, influence, bootstrap, sampling, seed=options.seed, progress=progress)
-    kernels = _refit_kernels(design, options, fit)
+    kernels = _refit_kernels(design, options, fit) if bootstrap.refit and not design.supplied else {}
     arrays = _design_arrays(design, fit, kernels)
     one_draw = _one_draw(design, options, fit, rows, kernels)
     strata = design.study.codes.get("strata")
@@ -44,8 +45,6 @@ def ate_draws(
 
 def _refit_kernels(design: AteDesign, options: AteOptions, fit: CellFit) -> dict[str, NuisanceKernel]:
     """For every treatment and set, cross-fitting as a pure function of the row weights."""
-    if not options.inference.refit or design.supplied:
-        return {}
     need = ("g0", "g1", "m") if design.known_propensity is None else ("g0", "g1")
     return {
         f"{t}/{adjust}": nuisance_kernel(

@@ -10,6 +10,7 @@ from causalsat.checks.overlap import inverse_propensity_weights, normalization_c
 from causalsat.checks.result import CheckResult
 from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
 from causalsat.estimators.ate_fit import CellFit, SetFit, score_rows
+from causalsat.estimators.ate_table import cluster_codes
 
 
 def ate_checks(design: AteDesign, options: AteOptions, fit: CellFit) -> list[CheckResult]:
@@ -27,8 +28,7 @@ def _set_checks(
     arm, nuisances = design.arms[t], fitted.nuisances
     label = f"{arm.name}, {adjust}"
     d, w, m = arm.d, design.weights[arm.rows], nuisances.m
-    cluster = design.study.codes.get("cluster", design.study.image)
-    codes = np.arange(len(arm.rows)) if cluster is None else np.asarray(cluster)[arm.rows]
+    codes = cluster_codes(design.study)[arm.rows]
     assignment = None
     if design.known_propensity is None and np.ptp(nuisances.m_raw) > 0:
         assignment = assignment_check(label, d, nuisances.m_raw, nuisances.m_insample, nuisances.fold, codes)
@@ -45,7 +45,8 @@ def _set_checks(
         auc=None if assignment is None or adjust == "tabular" else assignment.statistic,
         image=adjust != "tabular",
     )
-    columns = {name: design.tabular[arm.rows, j] for j, name in enumerate(design.tabular_names)}
+    tabular = np.zeros((len(design.y), 0)) if design.tabular is None else design.tabular
+    columns = {name: tabular[arm.rows, j] for j, name in enumerate(design.tabular_names)}
     columns |= {name: values[arm.rows] for name, values in components.items()}
     if columns:
         yield balance_check(label, columns, d, treated, control, weights=w)

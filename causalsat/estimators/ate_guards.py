@@ -15,6 +15,7 @@ from causalsat.checks.result import CheckResult
 from causalsat.errors import DataError, ImputedValuesWarning, warn
 from causalsat.estimators.ate_design import AteDesign, AteOptions
 from causalsat.inference.options import Bootstrap, Sandwich
+from causalsat.study.embeddings import Embeddings
 from causalsat.study.groups import connected
 from causalsat.study.overlap import identical_images, overlapping_footprints
 
@@ -55,7 +56,7 @@ def guard_images(design: AteDesign, options: AteOptions) -> list[CheckResult]:
     if study.embeddings is None or study.image is None:
         return []
     images, ids = study.embeddings, study.embeddings.ids
-    checks = _shared_ground(design)
+    checks = _shared_ground(design, images, study.image)
     checks.append(near_duplicates_check("images", ids, images.matrix, images.chip_sha256))
     for arm in design.arms:
         if not arm.reason:
@@ -67,12 +68,12 @@ def guard_images(design: AteDesign, options: AteOptions) -> list[CheckResult]:
     return checks + _dates(design, options.allow_post_treatment)
 
 
-def _shared_ground(design: AteDesign) -> list[CheckResult]:
-    study, checks = design.study, []
-    images, first = study.embeddings, design.arms[0]
+def _shared_ground(design: AteDesign, images: Embeddings, image: np.ndarray) -> list[CheckResult]:
+    checks: list[CheckResult] = []
+    first = design.arms[0]
     if images.chip_sha256 is not None:
         whole = len(design.arms) == 1
-        rows = (study.image[first.rows], first.d) if whole else (None, None)
+        rows = (image[first.rows], first.d) if whole else (None, None)
         label = first.name if whole else "images"
         checks.append(identical_images_check(label, images.ids, images.chip_sha256, *rows))
     if images.footprint is not None:

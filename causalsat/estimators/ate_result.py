@@ -90,7 +90,8 @@ class AteResult:
         """
         import pandas as pd
 
-        table, lines = self.table, {}
+        table = self.table
+        lines: dict[tuple[str, str, str], dict[str, Any]] = {}
         for i in range(len(table)):
             method = table["method"][i]
             keys = [(table["treatment"][i], m, table["estimand"][i]) for m in self._methods_of(method)]
@@ -109,7 +110,7 @@ class AteResult:
 
         return bandwidth_sweep(self, cutoffs_km)
 
-    def sensitivity(self, adjust: str = "both", treatment: str | None = None, **strength: float) -> Any:
+    def sensitivity(self, adjust: str = "both", treatment: str | None = None, **strength: Any) -> Any:
         """How strong an omitted confounder must be to change the conclusion; see `ate_after.sensitivity`."""
         from causalsat.estimators.ate_after import sensitivity
 

@@ -31,12 +31,17 @@ ESTIMAND_WORDS = {
 }
 
 
+def cluster_codes(study: Study) -> np.ndarray:
+    """Cluster (n,) of each row: the cluster column, else the image, else the row itself."""
+    found = study.codes.get("cluster", study.image)
+    return np.arange(len(study.rows)) if found is None else np.asarray(found)
+
+
 def sampling_of(study: Study) -> Sampling:
-    """What the rows are for the covariance: clusters default to the image, then to the row."""
-    cluster = study.codes.get("cluster", study.image)
+    """What the rows are for the covariance."""
     return Sampling(
         n=len(study.rows),
-        cluster=np.arange(len(study.rows)) if cluster is None else np.asarray(cluster),
+        cluster=cluster_codes(study),
         second=study.codes.get("second cluster"),
         lonlat=study.lonlat,
         time=study.codes.get("time"),
@@ -69,10 +74,12 @@ def build_table(
     unavailable = _reasons(rows, fits[0], covariances[0])
     draws, sampled = None, None
     if isinstance(options.inference, Bootstrap):
-        sampled = _combined_draws(design, options, fits, rows, per_repeat, estimate, sampling, progress)
+        sampled = _combined_draws(
+            design, options, fits, rows, per_repeat, estimate, options.inference, sampling, progress
+        )
         draws = sampled.values
-        std_error = np.nanstd(draws, axis=0, ddof=1)
-        covariance = _rescaled(np.ma.cov(np.ma.masked_invalid(draws), rowvar=False).filled(np.nan), std_error)
+        std_error = np.sqrt(np.diag(_draw_covariance(draws)))
+        covariance = _rescaled(_draw_covariance(draws), std_error)
     _withhold(rows, design, options, estimate, std_error, unavailable)
     return EffectTable.build(
         _index(rows, design),
@@ -119,6 +126,16 @@ def _finite_covariance(phi: np.ndarray, sandwich: Sandwich, sampling: Sampling) 
         std_error=std_error,
         unavailable={int(position[i]): reason for i, reason in found.unavailable.items()},
     )
+
+
+def _draw_covariance(draws: np.ndarray) -> np.ndarray:
+    """Covariance (k, k) of the draws; NaN for rows without an estimate, failed draws left out."""
+    used = np.isfinite(draws).any(axis=0)
+    matrix = np.full((draws.shape[1], draws.shape[1]), np.nan)
+    values = draws[:, used]
+    values = values[np.isfinite(values).all(axis=1)]
+    matrix[np.ix_(used, used)] = np.cov(values, rowvar=False)
+    return matrix
 
 
 def _rescaled(matrix: np.ndarray, std_error: np.ndarray) -> np.ndarray:
@@ -180,6 +197,7 @@ def _combined_draws(
     rows: tuple[Row, ...],
     per_repeat: Sequence[tuple[np.ndarray, np.ndarray]],
     estimate: np.ndarray,
+    bootstrap: Bootstrap,
     sampling: Sampling,
     progress: Progress,
 ) -> Any:
@@ -187,7 +205,7 @@ def _combined_draws(
     from causalsat.estimators.ate_bootstrap import ate_draws
 
     sampled = [
-        ate_draws(design, options, fit, rows, phi, theta, sampling, progress)
+        ate_draws(design, options, fit, rows, phi, theta, bootstrap, sampling, progress)
         for fit, (theta, phi) in zip(fits, per_repeat, strict=True)
     ]
     if len(sampled) == 1:

@@ -1,6 +1,7 @@
 """float64 without touching the user's JAX: the only file that mentions the x64 switch."""
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +9,10 @@ import jax
 
 
 def _scope() -> Any:
-    scoped = getattr(jax, "enable_x64", None)
-    if scoped is None:
-        from jax.experimental import enable_x64 as scoped
-    return scoped(True)
+    current = getattr(jax, "enable_x64", None)
+    if current is not None:
+        return current(True)
+    return importlib.import_module("jax.experimental").enable_x64(True)
 
 
 @contextlib.contextmanager

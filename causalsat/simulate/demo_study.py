@@ -135,7 +135,7 @@ class _Landscape:
         offsets = (np.arange(SIDE) - (SIDE - 1) / 2) * STEP_M / 111_320.0
         east, north = np.meshgrid(offsets, offsets)
         values = self.at(lon[:, None, None] + east[None], lat[:, None, None] + north[None])
-        return values.mean(axis=(1, 2))
+        return np.asarray(values.mean(axis=(1, 2)))
 
 
 def _landscape(rng: np.random.Generator) -> _Landscape:

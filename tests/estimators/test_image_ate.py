@@ -86,7 +86,10 @@ def test_outcome_units_scale_effects_and_nothing_else(fitted, shift, scale):
     moved = ate(data | {"y": shift + scale * data["y"]}, images)
     effect = moved.table["term"] != "shrinkage"
     np.testing.assert_allclose(
-        np.asarray(moved.table["estimate"])[effect], scale * np.asarray(result.table["estimate"])[effect], rtol=1e-5, atol=1e-7
+        np.asarray(moved.table["estimate"])[effect],
+        scale * np.asarray(result.table["estimate"])[effect],
+        rtol=1e-5,
+        atol=1e-7,
     )
     np.testing.assert_allclose(moved.propensity("both"), result.propensity("both"), rtol=1e-12)
 
@@ -230,14 +233,21 @@ def test_images_and_clusters_stay_in_one_fold(fitted):
 
 def test_spatial_block_folds_keep_blocks_together():
     data, images = study(17)
-    result = ate(data, images, coords=("lon", "lat"), folds=cs.Folds(n=4, block_km=60), adjust=("image",), reference="none")
+    result = ate(
+        data, images, coords=("lon", "lat"), folds=cs.Folds(n=4, block_km=60), adjust=("image",), reference="none"
+    )
     assert np.isfinite(result.table["estimate"][0])
 
 
 def test_conley_and_sweep():
     data, images = study(19)
     result = ate(
-        data, images, coords=("lon", "lat"), inference=cs.Sandwich("conley", cutoff_km=30), adjust=("image",), reference="none"
+        data,
+        images,
+        coords=("lon", "lat"),
+        inference=cs.Sandwich("conley", cutoff_km=30),
+        adjust=("image",),
+        reference="none",
     )
     assert result.table.meta["covariance"].startswith("conley")
     sweep = result.bandwidth_sweep([5.0, 30.0])
