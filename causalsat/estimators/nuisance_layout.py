@@ -7,6 +7,8 @@ import numpy as np
 
 from causalsat.errors import DataError
 
+TILE_BUCKET = 16
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -154,6 +156,11 @@ def _tiles(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index.append(members.reshape(n_tiles, size))
         valid.append((np.arange(n_tiles * size) < stop - start).reshape(n_tiles, size))
         owner.append(np.full(n_tiles, label))
+    # A treatment drawn again moves a few tiles between blocks; empty tiles keep the shape, and the compiled program.
+    spare = -sum(map(len, index)) % TILE_BUCKET
+    index.append(np.full((spare, size), order[0]))
+    valid.append(np.zeros((spare, size), dtype=bool))
+    owner.append(np.full(spare, labels[0]))
     return np.concatenate(index), np.concatenate(valid), np.concatenate(owner)
 
 
