@@ -17,7 +17,7 @@ N_PLACES, SHARD_ROWS, N_KILLS = 480, 4, 20
 
 CHILD = textwrap.dedent(
     """
-    import sys, time
+    import sys
     import numpy as np
     import causalsat as cs
     import causalsat.raster.job, jax, pyarrow.parquet, rasterio, pyproj, geopandas
@@ -26,10 +26,8 @@ CHILD = textwrap.dedent(
     held = np.load(places)
     frame = {"site": held["site"], "longitude": held["longitude"], "latitude": held["latitude"]}
     print("ready", flush=True)
-    start = time.monotonic()
     cs.embed(rasters, frame, embedding_key="site", encoder=chosen, size_m=160, out=out, progress=False,
              shard_rows=int(shard_rows))
-    print(time.monotonic() - start, flush=True)
     """
 )
 
@@ -44,14 +42,18 @@ def start(scene, places, out, encoder):
 
 
 def finish(child):
-    """Seconds of the whole run."""
-    output, errors = child.communicate(timeout=120)
+    _, errors = child.communicate(timeout=300)
     assert child.returncode == 0, errors
-    return float(output)
 
 
-def kill_after(child, delay):
-    """Whether the child was still running when it was killed."""
+def n_parts(out):
+    return len(list((out / "parts").glob("part-*")))
+
+
+def kill_at(child, out, target, delay):
+    """Kill ``delay`` seconds after the job has ``target`` parts; whether it was still running."""
+    while n_parts(out) < target and child.poll() is None:
+        time.sleep(0.0005)
     time.sleep(delay)
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=60)
@@ -65,25 +67,31 @@ def job(tmp_path_factory):
     return jobs.raster(folder), folder / "places.npz", folder
 
 
-# Shares of an unbroken run's seconds between which kills fall; compiling takes the first half of the RCF job.
-@pytest.mark.parametrize(("encoder", "kills", "span"), [("bands", 16, (0.0, 0.6)), ("rcf", N_KILLS - 16, (0.3, 1.0))])
-def test_a_killed_job_resumes_to_equal_bytes(job, encoder, kills, span):
+@pytest.mark.parametrize(("encoder", "kills"), [("bands", 16), ("rcf", N_KILLS - 16)])
+def test_a_killed_job_resumes_to_equal_bytes(job, encoder, kills):
     scene, places, folder = job
-    seconds = finish(start(scene, places, folder / f"{encoder}-whole", encoder))
+    finish(start(scene, places, folder / f"{encoder}-whole", encoder))
     whole = jobs.contents(folder / f"{encoder}-whole")
-    assert len(whole) > N_PLACES // SHARD_ROWS
+    total = n_parts(folder / f"{encoder}-whole")
+    assert total == N_PLACES // SHARD_ROWS
     rng = np.random.default_rng(20)
     done, chain, interrupted = 0, 0, 0
     while done < kills:
         out = folder / f"{encoder}-{chain}"
         alive = True
         while alive and done < kills:
-            alive = kill_after(start(scene, places, out, encoder), seconds * rng.uniform(*span))
+            # Kills are timed by the parts on disk and not by a clock, so that a busy machine tests the same moments:
+            # one in five falls into the set-up, the others a few milliseconds after a random part.
+            early = rng.random() < 0.2
+            target = 0 if early else n_parts(out) + int(rng.integers(1, total // 4))
+            if target > total:
+                break
+            alive = kill_at(start(scene, places, out, encoder), out, target, rng.uniform(0.0, 0.3 if early else 0.005))
             done += alive
-            interrupted += alive and 0 < len(list((out / "parts").glob("part-*"))) < N_PLACES // SHARD_ROWS
+            interrupted += alive and 0 < n_parts(out) < total
         finish(start(scene, places, out, encoder))
         assert jobs.contents(out) == whole
         assert jobs.stored_request(out) == jobs.stored_request(folder / f"{encoder}-whole")
         chain += 1
     # The test is empty unless kills met jobs in the middle of their parts.
-    assert interrupted >= 1
+    assert interrupted >= kills // 2
