@@ -7,7 +7,6 @@ import numpy as np
 
 from causalsat.checks.result import CheckResult
 from causalsat.errors import (
-    DataError,
     DuplicateImageWarning,
     PostTreatmentImageryError,
     SingleArmImagesWarning,
@@ -121,7 +120,9 @@ def identical_images_check(
 def overlapping_images_check(
     label: str, ids: np.ndarray, pairs: np.ndarray, component: np.ndarray, shares: np.ndarray | None = None
 ) -> CheckResult:
-    """Pairs of chips whose footprints intersect; such images stay in one fold, so the check passes when folds can.
+    """Pairs of chips whose footprints intersect: such images are not independent and stay in one fold.
+
+    Passes when there are none.
 
     Parameters
     ----------
@@ -135,19 +136,9 @@ def overlapping_images_check(
         (J,) int64 codes of the merged groups.
     shares : np.ndarray, optional
         (q,) float64 intersection over the smaller chip.
-
-    Raises
-    ------
-    DataError
-        A merged group holds more than half the images: no split into folds separates the rest from it.
     """
     pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     sizes = np.bincount(np.unique(np.asarray(component), return_inverse=True)[1])
-    if pairs.size and sizes.max() > len(ids) / 2:
-        raise DataError(
-            f"overlapping chips chain {int(sizes.max())} of {len(ids)} images into one group, so folds cannot keep "
-            "them apart. Use Folds(block_km=...) to split by area (buffer_km leaves out the border), or smaller chips."
-        )
     table: dict[str, list[Any]] = {
         "first": [str(v) for v in np.asarray(ids)[pairs[:, 0]]],
         "second": [str(v) for v in np.asarray(ids)[pairs[:, 1]]],
@@ -157,7 +148,7 @@ def overlapping_images_check(
         f"{len(pairs)} pairs of chips overlap on the ground; merging leaves {sizes.size} groups of the {len(ids)} "
         f"images, the largest with {int(sizes.max())}. A group stays in one fold."
     )
-    return CheckResult(f"overlapping images[{label}]", True, float(len(pairs)), text, table)
+    return CheckResult(f"overlapping images[{label}]", len(pairs) == 0, float(len(pairs)), text, table)
 
 
 def near_duplicates_check(

@@ -8,6 +8,7 @@ from causalsat.checks.assignment import assignment_check
 from causalsat.checks.balance import balance_check, embedding_components
 from causalsat.checks.overlap import inverse_propensity_weights, normalization_check, overlap_check, overlap_form_check
 from causalsat.checks.result import CheckResult
+from causalsat.checks.trimming import trimming_check
 from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
 from causalsat.estimators.ate_fit import CellFit, SetFit, score_rows
 from causalsat.estimators.ate_table import cluster_codes
@@ -50,6 +51,8 @@ def _set_checks(
     columns |= {name: values[arm.rows] for name, values in components.items()}
     if columns:
         yield balance_check(label, columns, d, treated, control, weights=w)
+    if fitted.trim is not None:
+        yield trimming_check(label, d, m, fitted.trim, columns)
     yield from _weighting_checks(design, options, t, adjust, fitted, label)
 
 

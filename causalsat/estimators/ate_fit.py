@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from causalsat.errors import DataError, WeakOverlapWarning, warn
+from causalsat.errors import ConvergenceWarning, DataError, PenaltyEdgeWarning, WeakOverlapWarning, warn
 from causalsat.estimators.ate_design import Arms, AteDesign, AteOptions, Cell
 from causalsat.estimators.nuisances import Nuisances, cross_fit_nuisances
 from causalsat.study.folds import deal_folds, training_sets
@@ -48,6 +48,7 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
     for t, adjust in wanted:
         if t in folds:
             sets[t, adjust] = _fit_set(design, options, t, adjust, folds[t])
+    _tell(design, sets)
     n = len(design.y)
     theta = np.full(len(design.cells), np.nan)
     influence = np.zeros((n, len(design.cells)))
@@ -64,6 +65,26 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
         theta[i], n_obs[i] = value, len(rows)
         influence[rows, i] = phi * (n / len(rows))
     return CellFit(theta, influence, n_obs, sets, folds, unavailable)
+
+
+def _tell(design: AteDesign, sets: Mapping[tuple[int, str], SetFit]) -> None:
+    """Warn once of penalties at the edge of their grid, and of fits that did not converge."""
+    labels = {key: f"{design.arms[key[0]].name}/{key[1]}" for key in sets}
+    edges = [f"{labels[key]}: {edge}" for key, fit in sets.items() for edge in fit.nuisances.edge]
+    if edges:
+        more = f" and {len(edges) - 3} more" if len(edges) > 3 else ""
+        warn(
+            f"penalties were chosen at the edge of their grid ({'; '.join(edges[:3])}{more}); the largest one means "
+            "that the features do not predict, the smallest one that they hardly need a penalty.",
+            PenaltyEdgeWarning,
+        )
+    stopped = [labels[key] for key, fit in sets.items() if fit.nuisances.status != 0]
+    if stopped:
+        warn(
+            f"the nuisances of {', '.join(stopped)} did not converge or are not finite; see the notes of "
+            "result.nuisances(adjust). Fewer columns, or compress=, usually cure it.",
+            ConvergenceWarning,
+        )
 
 
 def _deal(

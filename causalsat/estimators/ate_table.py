@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from causalsat.effects.table import EffectTable
-from causalsat.estimators.ate_design import AteDesign, AteOptions
+from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
 from causalsat.estimators.ate_fit import CellFit
 from causalsat.estimators.ate_rows import Row, derived_estimates, derived_influence, table_rows
 from causalsat.inference.covariance import Covariance, influence_covariance
@@ -82,7 +82,7 @@ def build_table(
         covariance = _rescaled(_draw_covariance(draws), std_error)
     _withhold(rows, design, options, estimate, std_error, unavailable)
     return EffectTable.build(
-        _index(rows, design),
+        _index(rows, design, fits[0]),
         term=[row.term for row in rows],
         estimate=estimate,
         std_error=std_error,
@@ -180,13 +180,20 @@ def _withhold(
             unavailable[i] = 'method="outcome" has no valid score; use inference=Bootstrap(refit=True)'
 
 
-def _index(rows: Sequence[Row], design: AteDesign) -> dict[str, list[str]]:
+def _index(rows: Sequence[Row], design: AteDesign, fit: CellFit) -> dict[str, list[str]]:
     cells = [design.cells[row.cell] for row in rows]
+
+    def estimand(cell: Cell) -> str:
+        found = fit.sets.get((cell.treatment, cell.adjust))
+        if found is None or found.trim is None:
+            return cell.estimand
+        return f"{cell.estimand} on {found.trim:.3g} <= m <= {1 - found.trim:.3g}"
+
     return {
         "treatment": [design.arms[cell.treatment].name for cell in cells],
         "adjust": [cell.adjust for cell in cells],
         "method": [cell.method for cell in cells],
-        "estimand": [cell.estimand for cell in cells],
+        "estimand": [estimand(cell) for cell in cells],
     }
 
 

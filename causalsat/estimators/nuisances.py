@@ -10,13 +10,11 @@ import numpy as np
 from causalsat.errors import DataError, OptionError, count, number, one_of
 from causalsat.estimators.nuisance_layout import Columns, Split, assemble, has_inner, lay_out, split_rows
 from causalsat.estimators.nuisance_notes import NUISANCES, nuisance_notes, penalty_edges
-from causalsat.public import public
 
 OUTCOME_LEARNERS = ("ridge", "logistic")
 TREATMENT_LEARNERS = ("ridge", "linear")
 
 
-@public
 @dataclass(frozen=True)
 class NuisanceOptions:
     """How the nuisances are learned.

@@ -101,4 +101,6 @@ def test_long():
 
 if __name__ == "__main__":
     for label, row in experiment(int(sys.argv[1]) if len(sys.argv) > 1 else LONG).items():
-        sys.stdout.write(f"{label:16s} bias {row['bias']:+.4f} (MC {row['error']:.4f}) coverage {row['coverage']:.3f}\n")
+        sys.stdout.write(
+            f"{label:16s} bias {row['bias']:+.4f} (MC {row['error']:.4f}) coverage {row['coverage']:.3f}\n"
+        )
