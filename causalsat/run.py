@@ -216,7 +216,7 @@ def rebuild_report(folder: str | Path) -> Path:
         sections=tables,
         checks=[CheckResult(**check) for check in meta["checks"]],
         provenance=meta["provenance"],
-        figures={name: plot_table(table) for name, table in tables.items()},
+        figures={name: plot_table(table.where(term="effect")) for name, table in tables.items()},
     )
     return folder / "report.html"
 
