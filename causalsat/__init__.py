@@ -18,6 +18,8 @@ _HOMES = {
     "Dates": "causalsat.raster.dates",
     "Embeddings": "causalsat.study.embeddings",
     "Folds": "causalsat.study.folds",
+    "Exposure": "causalsat.study.exposure",
+    "footprints": "causalsat.study.footprints",
     "Bootstrap": "causalsat.inference.options",
     "Sandwich": "causalsat.inference.options",
     "EffectTable": "causalsat.effects.table",
@@ -49,7 +51,9 @@ if TYPE_CHECKING:
     from causalsat.raster.job import embed as embed
     from causalsat.raster.normalise import Normalise as Normalise
     from causalsat.study.embeddings import Embeddings as Embeddings
+    from causalsat.study.exposure import Exposure as Exposure
     from causalsat.study.folds import Folds as Folds
+    from causalsat.study.footprints import footprints as footprints
 
 
 def __getattr__(name: str) -> Any:

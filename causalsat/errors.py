@@ -103,6 +103,10 @@ class MovingUnitWarning(CausalsatWarning):
     """Units of a panel change their coordinates over time."""
 
 
+class FootprintWarning(CausalsatWarning):
+    """Projects that treat no cell."""
+
+
 class PenaltyEdgeWarning(CausalsatWarning):
     """A penalty was chosen at the edge of its grid."""
 
