@@ -48,7 +48,7 @@ def _refit_kernels(design: AteDesign, options: AteOptions, fit: CellFit) -> dict
     need = ("g0", "g1", "m") if design.known_propensity is None else ("g0", "g1")
     return {
         f"{t}/{adjust}": nuisance_kernel(
-            *set_features(design, adjust, design.arms[t].rows),
+            *set_features(design, options, adjust, design.arms[t]),
             design.y[design.arms[t].rows],
             design.arms[t].d,
             fit.folds[t],

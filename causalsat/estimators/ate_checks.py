@@ -48,6 +48,8 @@ def _set_checks(
     )
     tabular = np.zeros((len(design.y), 0)) if design.tabular is None else design.tabular
     columns = {name: tabular[arm.rows, j] for j, name in enumerate(design.tabular_names)}
+    if arm.exposure is not None:
+        columns |= dict(zip(arm.exposure_names, arm.exposure.T, strict=True))
     columns |= {name: values[arm.rows] for name, values in components.items()}
     if columns:
         yield balance_check(label, columns, d, treated, control, weights=w)

@@ -10,6 +10,7 @@ from causalsat.errors import DataError, OptionError, count, number, one_of
 from causalsat.estimators.nuisances import NuisanceOptions
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.public import public
+from causalsat.study.exposure import Exposure
 from causalsat.study.folds import Folds
 from causalsat.study.open import Role, Study
 
@@ -69,6 +70,7 @@ class AteOptions:
     seed: int
     allow: tuple[str, ...] = ()
     allow_post_treatment: bool = False
+    exposure: Exposure | None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,18 @@ class Arms:
         Treatment on those rows, 0 or 1.
     reason : str
         Why there is no estimate; empty when there is one.
+    exposure : ndarray (n_t, r) float64, optional
+        Treatment among the neighbours of those rows, ring by ring, when the call declares an exposure.
+    exposure_names : tuple of str
+        Names of those columns.
     """
 
     name: str
     rows: np.ndarray
     d: np.ndarray
     reason: str = ""
+    exposure: np.ndarray | None = None
+    exposure_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,8 +187,11 @@ def validated_options(**given: Any) -> AteOptions:
         seed=count("seed", given["seed"]),
         allow=names_of(given["allow"]),
         allow_post_treatment=bool(given["allow_post_treatment"]),
+        exposure=given["exposure"],
     )
     refuse_unsound(options)
+    if options.exposure is not None and not isinstance(options.exposure, Exposure):
+        raise OptionError(f"exposure={options.exposure!r} must be an Exposure(rings_km=(10, 25)), or None.")
     return options
 
 
@@ -242,6 +253,7 @@ def roles_of(
     nuisances: Mapping[str, str] | None,
     known_propensity: Any,
     treatment_date: str | None,
+    exposure: Exposure | None,
 ) -> tuple[Role, ...]:
     """The roles that the door checks."""
     clusters = names_of(cluster)
@@ -260,6 +272,7 @@ def roles_of(
         Role("fold group", fold_by, "codes"),
         Role("strata", strata, "codes", constant="allow"),
         Role("treatment_date", treatment_date, "date", missing="keep", constant="allow"),
+        Role("exposure", None if exposure is None else exposure.source, "binary", missing="keep", constant="allow"),
         Role(
             "known_propensity",
             known_propensity if isinstance(known_propensity, str) else None,
@@ -303,6 +316,8 @@ def cells_of(
     options: AteOptions, n_treatments: int, available: Mapping[str, bool]
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """The cells to estimate, and the adjustment sets left out with the role they lack."""
+    from causalsat.estimators.ate_exposure import spillover_cells
+
     needs = {"none": (), "tabular": ("covariates",), "image": ("embeddings",), "both": ("covariates", "embeddings")}
     left_out: dict[str, str] = {}
     sets = []
@@ -325,15 +340,20 @@ def cells_of(
         for method in (options.methods)
         for adjust in sets
     ]
-    return tuple(dict.fromkeys(cells)), left_out
+    return (*dict.fromkeys(cells), *spillover_cells(options, n_treatments, sets)), left_out
 
 
 def ate_design(study: Study, options: AteOptions, known_propensity: str | float | None) -> AteDesign:
     """Arrays with names: arms, cells, outcome, weights, covariates, embedding on the rows."""
+    from causalsat.estimators.ate_exposure import exposed_arms, refuse_spillovers
     from causalsat.estimators.features import compressed
 
-    arms = treatment_arms(study, options.eligibility)
-    available = {"covariates": "covariates" in study.numeric, "embeddings": study.embeddings is not None}
+    arms = exposed_arms(treatment_arms(study, options.eligibility), study, options.exposure)
+    adjusts_exposure = options.exposure is not None and options.exposure.role == "covariate"
+    available = {
+        "covariates": "covariates" in study.numeric or adjusts_exposure,
+        "embeddings": study.embeddings is not None,
+    }
     cells, left_out = cells_of(options, len(arms), available)
     image = None
     if study.embeddings is not None and study.image is not None:
@@ -348,6 +368,7 @@ def ate_design(study: Study, options: AteOptions, known_propensity: str | float 
         raise DataError(f"known_propensity must lie inside (0, 1); it goes from {known.min():g} to {known.max():g}.")
     supplied = {c: study.numeric[f"nuisance {c}"] for c in NUISANCE_COLUMNS if f"nuisance {c}" in study.numeric}
     _check_supplied(supplied, options, cells)
+    refuse_spillovers(options, known_propensity, supplied)
     weights = study.numeric.get("weights", np.ones(len(study.rows)))
     return AteDesign(
         study=study,

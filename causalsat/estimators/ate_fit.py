@@ -8,7 +8,9 @@ import numpy as np
 
 from causalsat.errors import ConvergenceWarning, DataError, PenaltyEdgeWarning, WeakOverlapWarning, warn
 from causalsat.estimators.ate_design import Arms, AteDesign, AteOptions, Cell
+from causalsat.estimators.ate_spillover import Joint, fit_joint
 from causalsat.estimators.nuisances import Nuisances, cross_fit_nuisances
+from causalsat.study.exposure import EFFECTS
 from causalsat.study.folds import deal_folds, training_sets
 
 
@@ -31,6 +33,7 @@ class CellFit:
     sets: Mapping[tuple[int, str], SetFit]
     folds: Mapping[int, np.ndarray | None]
     unavailable: Mapping[int, str] = field(default_factory=dict)
+    joints: Mapping[tuple[int, str], Joint] = field(default_factory=dict)
 
 
 def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels: Any, repeat: int) -> CellFit:
@@ -47,8 +50,9 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
             refused[t] = str(error)
     for t, adjust in wanted:
         if t in folds:
-            sets[t, adjust] = _fit_set(design, options, t, adjust, folds[t])
+            sets[t, adjust] = fit_set(design, options, t, adjust, folds[t])
     _tell(design, sets)
+    joints = _joints(design, options, folds)
     n = len(design.y)
     theta = np.full(len(design.cells), np.nan)
     influence = np.zeros((n, len(design.cells)))
@@ -57,14 +61,35 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
     for i, cell in enumerate(design.cells):
         arm = design.arms[cell.treatment]
         reason = arm.reason or ("" if cell.adjust == "none" else refused.get(cell.treatment, ""))
+        if cell.estimand in EFFECTS and not reason:
+            reason = joints[cell.treatment, cell.adjust].reason(cell.estimand)
         if reason:
             influence[:, i] = np.nan
             unavailable[i] = reason
             continue
-        value, phi, rows = score_rows(design, options, cell, arm, sets.get((cell.treatment, cell.adjust)))
+        if cell.estimand in EFFECTS:
+            value, phi, rows = joints[cell.treatment, cell.adjust].contrast(cell.estimand)
+        else:
+            value, phi, rows = score_rows(design, options, cell, arm, sets.get((cell.treatment, cell.adjust)))
         theta[i], n_obs[i] = value, len(rows)
         influence[rows, i] = phi * (n / len(rows))
-    return CellFit(theta, influence, n_obs, sets, folds, unavailable)
+    return CellFit(theta, influence, n_obs, sets, folds, unavailable, joints)
+
+
+def _joints(
+    design: AteDesign, options: AteOptions, folds: Mapping[int, np.ndarray | None]
+) -> dict[tuple[int, str], Joint]:
+    """Treatment and exposure fitted together, for the treatments and sets whose cells ask for it."""
+    wanted = dict.fromkeys((c.treatment, c.adjust) for c in design.cells if c.estimand in EFFECTS)
+    found = {}
+    for t, adjust in wanted:
+        arm, fold = design.arms[t], folds.get(t)
+        if not arm.reason and (adjust == "none" or t in folds):
+            features = set_features(design, options, adjust, arm)
+            found[t, adjust] = fit_joint(
+                design, options, arm, adjust, fold, features, training_rows(design, options, arm, fold)
+            )
+    return found
 
 
 def _tell(design: AteDesign, sets: Mapping[tuple[int, str], SetFit]) -> None:
@@ -102,10 +127,15 @@ def _deal(
     )
 
 
-def set_features(design: AteDesign, adjust: str, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The tabular and image blocks of an adjustment set on ``rows``."""
-    tabular = design.tabular[rows] if adjust in ("tabular", "both") and design.tabular is not None else None
-    image = design.image[rows] if adjust in ("image", "both") and design.image is not None else None
+def set_features(
+    design: AteDesign, options: AteOptions, adjust: str, arm: Arms
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The tabular block, with the exposure that is adjusted for, and the image block of a set on an arm's rows."""
+    blocks = [] if design.tabular is None else [design.tabular[arm.rows]]
+    if arm.exposure is not None and options.exposure is not None and options.exposure.role == "covariate":
+        blocks.append(arm.exposure)
+    tabular = np.hstack(blocks) if adjust in ("tabular", "both") and blocks else None
+    image = design.image[arm.rows] if adjust in ("image", "both") and design.image is not None else None
     return tabular, image
 
 
@@ -114,12 +144,13 @@ def known(design: AteDesign, rows: np.ndarray) -> np.ndarray | None:
     return None if design.known_propensity is None else design.known_propensity[rows]
 
 
-def _fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: np.ndarray | None) -> SetFit:
+def fit_set(design: AteDesign, options: AteOptions, t: int, adjust: str, fold: np.ndarray | None) -> SetFit:
+    """Cross-fitted nuisances of one treatment and one adjustment set, clipped and trimmed."""
     arm = design.arms[t]
     if design.supplied:
         nuisances = supplied_nuisances(design, arm.rows, options)
     else:
-        tabular, image = set_features(design, adjust, arm.rows)
+        tabular, image = set_features(design, options, adjust, arm)
         nuisances = cross_fit_nuisances(
             tabular,
             image,

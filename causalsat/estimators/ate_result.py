@@ -110,6 +110,12 @@ class AteResult:
 
         return bandwidth_sweep(self, cutoffs_km)
 
+    def buffer_table(self, buffers_km: Sequence[float] = (0.0, 10.0, 25.0, 50.0)) -> EffectTable:
+        """Every effect without the controls within d km of a treated row, for each d: index ``buffer_km``."""
+        from causalsat.estimators.ate_buffer import buffer_table
+
+        return buffer_table(self, buffers_km)
+
     def sensitivity(self, adjust: str = "both", treatment: str | None = None, **strength: Any) -> Any:
         """How strong an omitted confounder must be to change the conclusion; see `ate_after.sensitivity`."""
         from causalsat.estimators.ate_after import sensitivity

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from causalsat.estimators.ate_design import Cell
+from causalsat.study.exposure import EFFECTS
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: ``effect`` of a cell, or ``difference`` and ``shrinkage`` of a cell against its reference."""
+    """One row: the estimate of a cell, or ``difference`` and ``shrinkage`` of a cell against its reference.
+
+    The term of an estimate is ``effect``, or ``direct``, ``spillover`` or ``total`` for a cell with exposure.
+    """
 
     term: str
     cell: int
@@ -20,11 +24,11 @@ class Row:
 
 def table_rows(cells: Sequence[Cell], reference: str) -> tuple[Row, ...]:
     """Effects of all cells, then what each set changes against the reference set."""
-    rows = [Row("effect", i) for i in range(len(cells))]
+    rows = [Row(cell.estimand if cell.estimand in EFFECTS else "effect", i) for i, cell in enumerate(cells)]
     for term in ("difference", "shrinkage"):
         for i, cell in enumerate(cells):
             j = _reference_cell(cells, cell, reference)
-            if j is not None and j != i and _comes_after(cell, reference):
+            if j is not None and j != i and _comes_after(cell, reference) and cell.estimand not in EFFECTS:
                 rows.append(Row(term, i, j))
     return tuple(rows)
 
@@ -49,7 +53,7 @@ def derived_estimates(rows: Sequence[Row], theta: Any, stack: Any = np.stack) ->
     """
     values = []
     for row in rows:
-        if row.term == "effect":
+        if row.reference < 0:
             values.append(theta[row.cell])
         elif row.term == "difference":
             values.append(theta[row.reference] - theta[row.cell])
@@ -63,7 +67,7 @@ def derived_influence(rows: Sequence[Row], theta: np.ndarray, phi: np.ndarray) -
     columns = []
     for row in rows:
         own = phi[:, row.cell]
-        if row.term == "effect":
+        if row.reference < 0:
             columns.append(own)
             continue
         other = phi[:, row.reference]

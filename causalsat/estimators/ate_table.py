@@ -8,17 +8,19 @@ import numpy as np
 
 from causalsat.effects.table import EffectTable
 from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
+from causalsat.estimators.ate_exposure import NO_INTERFERENCE, assumptions_with, exposure_meta
 from causalsat.estimators.ate_fit import CellFit
 from causalsat.estimators.ate_rows import Row, derived_estimates, derived_influence, table_rows
 from causalsat.inference.covariance import Covariance, influence_covariance
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.inference.sampling import Sampling
 from causalsat.progress import Progress
+from causalsat.study.exposure import EFFECTS
 from causalsat.study.open import Study
 
 ASSUMPTIONS = (
     "consistency",
-    "no interference between rows",
+    NO_INTERFERENCE,
     "ignorability of treatment given the adjustment set of the row",
     "overlap",
     "imagery shows the state before treatment",
@@ -67,7 +69,7 @@ def build_table(
     estimate = np.median([e for e, _ in per_repeat], axis=0)
     influence = np.mean([phi for _, phi in per_repeat], axis=0)
     sandwich = sandwich_of(options)
-    covariances = [_finite_covariance(phi, sandwich, sampling) for _, phi in per_repeat]
+    covariances = [finite_covariance(phi, sandwich, sampling) for _, phi in per_repeat]
     spread = [c.std_error**2 + (e - estimate) ** 2 for c, (e, _) in zip(covariances, per_repeat, strict=True)]
     std_error = np.sqrt(np.median(spread, axis=0))
     covariance = _rescaled(covariances[0].matrix, std_error)
@@ -111,7 +113,7 @@ def sandwich_of(options: AteOptions) -> Sandwich:
     return Sandwich("cluster", small_sample=options.small_sample)
 
 
-def _finite_covariance(phi: np.ndarray, sandwich: Sandwich, sampling: Sampling) -> Covariance:
+def finite_covariance(phi: np.ndarray, sandwich: Sandwich, sampling: Sampling) -> Covariance:
     """Covariance of the rows that have an estimate; NaN elsewhere."""
     finite = np.isfinite(phi).all(axis=0)
     found = influence_covariance(phi[:, finite], sandwich, sampling)
@@ -185,6 +187,8 @@ def _index(rows: Sequence[Row], design: AteDesign, fit: CellFit) -> dict[str, li
 
     def estimand(cell: Cell) -> str:
         found = fit.sets.get((cell.treatment, cell.adjust))
+        if cell.estimand in EFFECTS:
+            return "ate"
         if found is None or found.trim is None:
             return cell.estimand
         return f"{cell.estimand} on {found.trim:.3g} <= m <= {1 - found.trim:.3g}"
@@ -236,7 +240,8 @@ def _meta(
     meta: dict[str, Any] = {
         "estimator": "image_ate",
         "estimand": {e: ESTIMAND_WORDS[e] for e in options.estimands},
-        "assumptions": list(ASSUMPTIONS),
+        "assumptions": assumptions_with(options.exposure, ASSUMPTIONS),
+        **exposure_meta(options.exposure, fits[0].joints, [arm.name for arm in design.arms]),
         "reference": options.reference,
         "form": options.form,
         "normalize": str(options.normalize),

@@ -13,6 +13,7 @@ from causalsat.estimators.ate_result import AteResult
 from causalsat.estimators.ate_table import build_table
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.progress import Progress
+from causalsat.study.exposure import Exposure
 from causalsat.study.fold_units import fold_units
 from causalsat.study.folds import Folds
 from causalsat.study.open import open_study
@@ -46,6 +47,7 @@ def image_ate(
     base_treatment: Any = None,
     compress: int | None = None,
     eligibility: Eligibility = Eligibility(),
+    exposure: Exposure | None = None,
     allow: str | Sequence[str] = (),
     allow_post_treatment: bool = False,
     penalty_search: str = "screened",
@@ -124,6 +126,9 @@ def image_ate(
         Number of principal components of the embedding, from all distinct images, blind to outcome and treatment.
     eligibility : Eligibility
         Which rows may be controls, and the least number of treated rows.
+    exposure : Exposure, optional
+        Treatment of the neighbours (needs ``coords``; with ``time``, of the same period): as covariates of "tabular"
+        and "both" (at lag 0 the estimand becomes the effect at given exposure), or as an effect of its own.
     allow : str or sequence of str
         Covariates exempt from the leakage guard.
     allow_post_treatment : bool
@@ -149,8 +154,9 @@ def image_ate(
     -------
     AteResult
         ``.table`` with one row per treatment, set, method and estimand (term "effect"), then "difference" and
-        "shrinkage" rows; ``.checks`` for overlap, balance, assignment and images; ``.side_by_side()``,
-        ``.sensitivity()``, ``.bandwidth_sweep()``, ``.directions()``, ``.plot()``.
+        "shrinkage" rows ("direct", "spillover", "total" with exposure as an effect); ``.checks`` for overlap, balance,
+        assignment and images; ``.side_by_side()``, ``.buffer_table()``, ``.sensitivity()``, ``.bandwidth_sweep()``,
+        ``.directions()``, ``.plot()``.
 
     Raises
     ------
@@ -179,7 +185,7 @@ def image_ate(
     options = validated_options(
         adjust=adjust, reference=reference, estimand=estimand, method=method, form=form, normalize=normalize, clip=clip,
         trim=trim, base=base, base_outcome=base_outcome, base_treatment=base_treatment, compress=compress,
-        eligibility=eligibility, allow=allow, allow_post_treatment=allow_post_treatment,
+        eligibility=eligibility, exposure=exposure, allow=allow, allow_post_treatment=allow_post_treatment,
         penalty_search=penalty_search, folds=folds, inference=inference,
         n_boot=n_boot, small_sample=small_sample, level=level, seed=seed,
     )  # fmt: skip
@@ -188,7 +194,7 @@ def image_ate(
             outcome=outcome, treatment=treatment, covariates=covariates, weights=weights, cluster=cluster, time=time,
             eligibility=eligibility, fold_by=None if folds is None else folds.by,
             strata=getattr(options.inference, "strata", None), nuisances=nuisances, known_propensity=known_propensity,
-            treatment_date=treatment_date,
+            treatment_date=treatment_date, exposure=options.exposure,
         )  # fmt: skip
         study = open_study(
             data, roles, coords=coords, embeddings=embeddings, embedding_key=embedding_key, verb="image_ate"

@@ -12,6 +12,8 @@ from causalsat.study.sphere import RADIUS_KM, chord_of_km, unit_vectors
 
 MEASURES = ("share", "any", "log_count")
 ROLES = ("covariate", "effect")
+EFFECTS = {"direct": ("10", "00"), "spillover": ("01", "00"), "total": ("11", "00")}
+"""Effects of treatment and exposure as contrasts of the levels (own treatment, exposed or not)."""
 _OWN_PLACE_KM = 1e-3
 _CHUNK = 2000
 
