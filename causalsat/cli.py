@@ -1,11 +1,12 @@
 """The command line. Results go to stdout, the log to stderr; exit codes 0, 2 usage, 3 data, 4 numerical."""
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ EXIT_CODES = ((OptionError, 2), (DataError, 3), (NumericalError, 4))
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
-    _log_to_stderr(options.quiet)
-    try:
-        answer = options.command(options)
-    except CausalsatError as error:
-        return _failed(error, options.json)
+    with _log_to_stderr(options.quiet):
+        try:
+            answer = options.command(options)
+        except CausalsatError as error:
+            return _failed(error, options.json)
     if options.json:
         print(json.dumps({"ok": True, **answer}, indent=2, default=str))
     elif answer.get("text"):
@@ -37,17 +38,26 @@ def _failed(error: CausalsatError, as_json: bool) -> int:
     return code
 
 
-def _log_to_stderr(quiet: bool) -> None:
+@contextlib.contextmanager
+def _log_to_stderr(quiet: bool) -> Iterator[None]:
+    """Log and warnings as lines on stderr while a command runs; afterwards all is as it was."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("causalsat: %(message)s"))
     logger = logging.getLogger("causalsat")
-    logger.handlers = [handler]
+    level = logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
     def show(message: Any, category: type, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
         print(f"causalsat: {category.__name__}: {message}", file=sys.stderr)
 
-    warnings.showwarning = show
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:

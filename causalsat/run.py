@@ -195,7 +195,7 @@ def write_results(
         provenance=meta["provenance"],
         figures={name: result.plot() for name, result in results.items()},
     )
-    _text(folder / "meta.json", json.dumps(meta, indent=2, sort_keys=True, allow_nan=True) + "\n")
+    _text(folder / "meta.json", json.dumps(meta, indent=2, allow_nan=True) + "\n")
     _text(folder / "config.toml", relocated(config, target).to_toml())
 
 

@@ -14,7 +14,8 @@
 #
 # A programme was given more often to places that look a certain way, and places that look that way also earn more.
 # We simulate such a study with a known effect of 2, let `causalsat` cut and encode the images, and compare four
-# adjustment sets: nothing, the survey covariates, the image, both. The run is short; `CAUSALSAT_FAST=1` makes it shorter.
+# adjustment sets: nothing, the survey covariates, the image, both. The run is short;
+# `CAUSALSAT_FAST=1` makes it shorter.
 
 # %%
 import os
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.transform import from_origin
+from rasterio.warp import transform
 
 import causalsat as cs
 from causalsat.simulate.tabular_image import tabular_image
@@ -51,10 +53,11 @@ print({name: column[:3].round(2).tolist() for name, column in data.items() if co
 folder = Path(tempfile.mkdtemp())
 lon, lat = 30.0 + 0.02 * (np.arange(N) % 50), 1.0 + 0.02 * (np.arange(N) // 50)
 for i, name in enumerate(data["image"]):
-    east, north = rasterio.warp.transform("EPSG:4326", "EPSG:32636", [lon[i]], [lat[i]])
+    east, north = transform("EPSG:4326", "EPSG:32636", [lon[i]], [lat[i]])
     corner = from_origin(east[0] - 480.0, north[0] + 480.0, 30.0, 30.0)
     profile = {"driver": "GTiff", "dtype": "float32", "count": 3, "width": 32, "height": 32, "crs": "EPSG:32636"}
-    with rasterio.open(folder / f"{name}.tif", "w", transform=corner, **profile) as raster:
+    profile["transform"] = corner
+    with rasterio.open(folder / f"{name}.tif", "w", **profile) as raster:
         raster.write(chips[i])
 
 places = {"image": data["image"], "longitude": lon, "latitude": lat}

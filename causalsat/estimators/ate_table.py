@@ -114,9 +114,9 @@ def sandwich_of(options: AteOptions) -> Sandwich:
 
 
 def finite_covariance(phi: np.ndarray, sandwich: Sandwich, sampling: Sampling) -> Covariance:
-    """Covariance of the rows that have an estimate; NaN elsewhere."""
+    """Covariance of the rows that have an estimate; NaN elsewhere. crv1 counts the two arm means as parameters."""
     finite = np.isfinite(phi).all(axis=0)
-    found = influence_covariance(phi[:, finite], sandwich, sampling)
+    found = influence_covariance(phi[:, finite], sandwich, sampling, n_parameters=2)
     k = len(finite)
     matrix, std_error = np.full((k, k), np.nan), np.full(k, np.nan)
     matrix[np.ix_(finite, finite)] = found.matrix

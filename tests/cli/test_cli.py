@@ -14,6 +14,7 @@ from causalsat.config import load_config
 from causalsat.effects.table import EffectTable
 from causalsat.simulate.demo_study import EFFECT, write_demo_study
 
+pytestmark = pytest.mark.filterwarnings("ignore::causalsat.errors.CausalsatWarning")
 WRITTEN = ["config.toml", "effects.csv", "effects.md", "effects.parquet", "effects.tex", "meta.json", "report.html"]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import causalsat as cs
 from causalsat.errors import DataError, OptionError, TreatmentLeakError
 
+pytestmark = pytest.mark.filterwarnings("ignore::causalsat.errors.PenaltyEdgeWarning")
 N, SITES, WIDTH = 400, 100, 8
 
 
