@@ -17,16 +17,10 @@
 # (`uganda`, `confounder`, `tutorial`) run those only; the other rows stay as committed.
 
 # %%
-import csv
-import os
-import platform
-import resource
 import runpy
 import sys
-import time
 import tomllib
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +35,10 @@ from causalsat.simulate.image_confounder import filter_response, gaussian_field
 from causalsat.simulate.tabular_image import tabular_image
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 from learned_filter import learn  # noqa: E402
+from record import FAST, Result, mean_row, row, run, say  # noqa: E402
 
-FAST = os.environ.get("CAUSALSAT_FAST") == "1"
-COLUMNS = ("id", "part", "ours", "our_se", "runs", "seconds", "peak_mb", "hardware", "versions", "note")
-PACKAGES = ("causalsat", "numpy", "jax", "statsmodels")
 warnings.simplefilter("ignore", cs.errors.CausalsatWarning)
 
 config = tomllib.loads((HERE / "config.toml").read_text(encoding="utf-8"))
@@ -54,22 +46,6 @@ if FAST:
     config["confounder"] |= config["fast"]["confounder"]
     config["confounder"]["learning"] |= config["fast"]["learning"]
     config["tutorial"] |= config["fast"]["tutorial"]
-
-
-def say(text: str) -> None:
-    """One line for the person who runs this."""
-    sys.stdout.write(text + "\n")
-
-
-def row(name: str, ours: float, our_se: float | None = None, *, runs: int = 1, note: str = "") -> dict[str, Any]:
-    """One result."""
-    return {
-        "id": name,
-        "ours": "" if np.isnan(ours) else f"{ours:.10g}",
-        "our_se": "" if our_se is None else f"{our_se:.10g}",
-        "runs": runs,
-    } | {"note": note}
-
 
 # %% [markdown]
 # ## The Uganda sample
@@ -112,13 +88,13 @@ def unadjusted(people: Any, inference: Any) -> Any:
     )  # fmt: skip
 
 
-def difference_rows(people: Any) -> list[dict[str, Any]]:
+def difference_rows(people: Any) -> list[Result]:
     """The difference in means and its standard errors."""
     tables = {s: unadjusted(people, cs.Sandwich("cluster", small_sample=s)).table for s in ("none", "cluster", "crv1")}
     rows = [row("uganda_difference", tables["none"]["estimate"][0])]
     se = {s: float(table["std_error"][0]) for s, table in tables.items()}
     d, y = people["treated"].to_numpy(float), people["outcome"].to_numpy(float)
-    rows += [row(f"uganda_difference_se_{s}", se[s], note=CRV1 if s == "crv1" else "") for s in se]
+    rows += [row(f"uganda_difference_se_{s}", se[s]) for s in se]
     # Squares of each arm over n_a (n_a - 1), where the plain sandwich has n_a squared.
     phi = unadjusted(people, cs.Sandwich("hc0")).table.influence[:, 0]
     size = np.where(d == 1, d.sum(), (1 - d).sum())
@@ -131,13 +107,6 @@ def difference_rows(people: Any) -> list[dict[str, Any]]:
         row("uganda_difference_se_iid", float(iid)),
         row("uganda_regression_se_crv1", float(np.sqrt(regression[1, 1])), note=note),
     ]
-
-
-CRV1 = (
-    'image_ate counts one parameter in small_sample="crv1", so that (n-1)/(n-k) is one and the standard error equals '
-    'the one of "cluster"; the regression of the outcome on 1 and W counts two and gives the stated digits '
-    "(`uganda_regression_se_crv1` below)"
-)
 
 
 def least_squares(design: np.ndarray, y: np.ndarray, people: Any, sandwich: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +126,7 @@ def adjusted(people: Any, images: Any, form: str) -> Any:
     )  # fmt: skip
 
 
-def adjusted_rows(people: Any, images: Any) -> list[dict[str, Any]]:
+def adjusted_rows(people: Any, images: Any) -> list[Result]:
     """Effects, AUC, range of the propensity and effective sizes."""
     results = {form: adjusted(people, images, form) for form in ("fitted", "orthogonal")}
     picked = {
@@ -180,7 +149,7 @@ def adjusted_rows(people: Any, images: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def interaction_rows(people: Any, x: np.ndarray) -> list[dict[str, Any]]:
+def interaction_rows(people: Any, x: np.ndarray) -> list[Result]:
     """Wald test that the effect does not vary with the six features."""
     y, d = people["outcome"].to_numpy(float), people["treated"].to_numpy(float)
     design = np.column_stack([x[:, :1], d, x[:, 1:], d[:, None] * x[:, 1:]])
@@ -195,7 +164,7 @@ def interaction_rows(people: Any, x: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def uganda() -> list[dict[str, Any]] | None:
+def uganda() -> list[Result] | None:
     """All rows of the Uganda sample; None, with the reason in words, where the files are not there."""
     recipe = runpy.run_path(str(HERE.parents[1] / "data_recipes" / "uganda" / "build.py"))
     wrong = recipe["problems"](recipe["data_folder"]())
@@ -237,19 +206,35 @@ def effect(data: dict[str, np.ndarray], adjust: str, feature: np.ndarray | None,
     return float(result.table.row(adjust=adjust, term="effect")["estimate"])
 
 
-def summaries(prefix: str, errors: dict[str, list[float]], words: dict[str, str]) -> list[dict[str, Any]]:
+def summaries(prefix: str, errors: dict[str, list[float]], words: dict[str, str]) -> list[Result]:
     """Mean absolute error with its Monte Carlo standard error; the bias is told in words."""
     rows = []
-    for name, values in errors.items():
-        gap, root = np.asarray(values), np.sqrt(len(values))
-        bias = f"bias {gap.mean():+.4f} ({gap.std(ddof=1) / root:.4f})"
-        note = f"mean absolute error of the {words[name]}; {bias}"
-        size = np.abs(gap)
-        rows.append(row(f"{prefix}_{name}", size.mean(), size.std(ddof=1) / root, runs=gap.size, note=note))
+    for name, gap in errors.items():
+        bias = mean_row("", gap)
+        note = (
+            f"mean absolute error of the {words[name]}; bias {float(bias['ours']):+.4f} ({float(bias['our_se']):.4f})"
+        )
+        rows.append(mean_row(f"{prefix}_{name}", np.abs(gap), note))
     return rows
 
 
-def corpus_errors(chips: np.ndarray, pool: str, prefix: str) -> tuple[list[dict[str, Any]], list[Any], np.ndarray]:
+def evidence(prefix: str, pool: str, u: np.ndarray, draws: list[Any], learnt: dict[str, Any]) -> list[Result]:
+    """Pattern or labels? Correlation of the responses with the confounder, and cross-entropy in sample."""
+    rows = []
+    w = np.column_stack([data["w"] for data in draws])
+    losses = {"true": np.column_stack([data["m"] for data in draws])} | {name: m for name, (m, _) in learnt.items()}
+    for name, (_, z) in learnt.items():
+        agreement = np.abs(np.corrcoef(np.column_stack([u, z]), rowvar=False)[0, 1:])
+        note = f"absolute correlation of the learnt response with the confounder: {name} width, {pool} pooling"
+        rows.append(mean_row(f"{prefix}_{name}_correlation", agreement, note))
+    for name, m in losses.items():
+        loss = -(w * np.log(m) + (1 - w) * np.log1p(-m)).mean(axis=0)
+        what = "true propensity" if name == "true" else f"learnt propensity, {name} width"
+        rows.append(mean_row(f"{prefix}_{name}_loss", loss, f"in-sample cross-entropy: {what}, {pool} pooling"))
+    return rows
+
+
+def corpus_errors(chips: np.ndarray, pool: str, prefix: str) -> tuple[list[Result], list[Any], np.ndarray]:
     """Errors of the paper's estimator over the repeats; also the draws, and the confounder."""
     c = config["confounder"]
     widths = {"right": c["true_width"], "wrong": c["wrong_width"]}
@@ -264,15 +249,10 @@ def corpus_errors(chips: np.ndarray, pool: str, prefix: str) -> tuple[list[dict[
             errors[name].append(effect(data | {"p": m}, "image", z, method="ipw", nuisances={"m": "p"}) - 1)
         errors["none"].append(effect(data, "none", None) - 1)
     rows = summaries(prefix, errors, {name: f"{words}, {pool} pooling" for name, words in LEARNT_WORDS.items()})
-    for name, (_, z) in learnt.items():
-        agreement = np.abs(np.corrcoef(np.column_stack([u, z]), rowvar=False)[0, 1:])
-        se = agreement.std(ddof=1) / np.sqrt(agreement.size)
-        note = f"absolute correlation of the learnt response with the confounder: {name} width, {pool} pooling"
-        rows.append(row(f"{prefix}_{name}_correlation", agreement.mean(), se, runs=agreement.size, note=note))
-    return rows, draws, u
+    return rows + evidence(prefix, pool, u, draws, learnt), draws, u
 
 
-def given_errors(chips: np.ndarray, draws: list[Any], u: np.ndarray) -> list[dict[str, Any]]:
+def given_errors(chips: np.ndarray, draws: list[Any], u: np.ndarray) -> list[Result]:
     """Errors of cross-fitted AIPW when the filters are given, and how far each response follows the confounder."""
     c = config["confounder"]
     others = [k for k in KNOWN_WIDTHS if k not in (c["true_width"], c["wrong_width"])]
@@ -293,7 +273,7 @@ def given_errors(chips: np.ndarray, draws: list[Any], u: np.ndarray) -> list[dic
     return rows
 
 
-def confounder() -> list[dict[str, Any]]:
+def confounder() -> list[Result]:
     """The comparison with maximum pooling, with given filters, and with energy pooling."""
     c = config["confounder"]
     chips = gaussian_field(c["n_images"], c["size"], np.random.default_rng(c["corpus_seed"]))
@@ -303,18 +283,19 @@ def confounder() -> list[dict[str, Any]]:
     known = {r["id"]: float(r["ours"]) for r in largest + given}
     learnt_why = (
         "the filter that is learnt under maximum pooling does not find the pattern on random fields: its response "
-        f"correlates {known['confounder_right_correlation']:.2f} with the confounder, because the maximum rests on one "
-        "patch per image and the filter fits labels instead. With the filter given, the right width removes the bias, "
-        "and with energy pooling it is learnt, so the miss lies in the learning step; the images, starting filters and "
-        "learning rate of the paper are not at hand"
+        f"correlates {known['confounder_right_correlation']:.2f} with the confounder, yet the cross-entropy of its "
+        f"own labels falls to {known['confounder_right_loss']:.3f} (true propensity {known['confounder_true_loss']:.3f}, "
+        "no information .693), so it fits labels. The maximum rests on one patch per image. With the filter given, the "
+        "right width removes the bias, and with energy pooling it is learnt, so the miss lies in the learning step; "
+        "the images, starting filters and learning rate of the paper are not at hand"
     )
     given_why = (
         "true and right width agree, but a wrong width removes nothing: on random fields the largest response of the "
         f"filter of width {c['wrong_width']} correlates {known['given_wrong_correlation']:.2f} with the confounder, so "
         "that its error equals the one of the difference in means instead of lying below it"
     )
-    reasons = [row("confounder_order", float("nan"), note=learnt_why)]
-    reasons += [row("confounder_order_given", float("nan"), note=given_why)]
+    reasons = [row("confounder_order", None, note=learnt_why)]
+    reasons += [row("confounder_order_given", None, note=given_why)]
     return [*reasons, *largest, *given, *energy]
 
 
@@ -341,7 +322,7 @@ GIVEN_WORDS = {
 
 
 # %%
-def tutorial() -> list[dict[str, Any]]:
+def tutorial() -> list[Result]:
     """Bias of the difference in means and of the set "both"."""
     t = config["tutorial"]
     gaps = []
@@ -353,65 +334,19 @@ def tutorial() -> list[dict[str, Any]]:
         ).table  # fmt: skip
         gaps.append([table.row(adjust=a, term="effect")["estimate"] - truth["ate"] for a in ("none", "both")])
     gaps = np.asarray(gaps)
-    bias, se = gaps.mean(axis=0), gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps))
+    both = mean_row("", gaps[:, 1])
+    note = 'absolute mean bias of adjust="both"'
     return [
-        row("tutorial_naive_bias", bias[0], se[0], runs=len(gaps)),
-        row("tutorial_both_bias", abs(bias[1]), se[1], runs=len(gaps), note='absolute mean bias of adjust="both"'),
+        mean_row("tutorial_naive_bias", gaps[:, 0]),
+        row("tutorial_both_bias", abs(float(both["ours"])), float(both["our_se"]), runs=len(gaps), note=note),
     ]
 
 
 # %% [markdown]
 # ## Run, write, report
 
-
 # %%
-def timed(part: str, rows: Any) -> list[dict[str, Any]]:
-    """Run one part and write down where and how long."""
-    started = time.perf_counter()
-    found = rows()
-    seconds = time.perf_counter() - started
-    if found is None:
-        return []
-    say(f"{part}: {len(found)} results in {seconds:.1f} s")
-    facts = {
-        "part": part,
-        "seconds": f"{seconds:.1f}",
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "hardware": f"{os.cpu_count()} CPU cores",
-        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]),
-    }
-    return [r | facts for r in found]
-
-
-def committed(part: str) -> list[dict[str, Any]]:
-    """The rows of a part as they stand in results.csv."""
-    path = HERE / "results.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as handle:
-        return [r for r in csv.DictReader(handle) if r["part"] == part]
-
-
-def write(rows: list[dict[str, Any]]) -> None:
-    """Write results.csv, then every report and the board."""
-    with (HERE / "results.csv").open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    runpy.run_path(str(HERE.parent / "board.py"))["write"]()
-
-
-results = []
-parts = {"uganda": uganda, "confounder": confounder, "tutorial": tutorial}
-wanted = [part for part in parts if part in sys.argv[1:]] or list(parts)
-for part, rows in parts.items():
-    results += (timed(part, rows) if part in wanted else []) or committed(part)
-for found in results:
-    say(f"  {found['id']:34s} {found['ours']:>14s} {found['our_se']}")
-if FAST:
-    say("CAUSALSAT_FAST=1: a shortened run; results.csv and the reports are left as they are.")
-else:
-    write(results)
+results = run(HERE, {"uganda": uganda, "confounder": confounder, "tutorial": tutorial})
 
 # %% [markdown]
 # The headline numbers.
