@@ -283,8 +283,8 @@ def confounder() -> list[Result]:
     known = {r["id"]: float(r["ours"]) for r in largest + given}
     learnt_why = (
         "the filter that is learnt under maximum pooling does not find the pattern on random fields: its response "
-        f"correlates {known['confounder_right_correlation']:.2f} with the confounder, yet the cross-entropy of its "
-        f"own labels falls to {known['confounder_right_loss']:.3f} (true propensity {known['confounder_true_loss']:.3f}, "
+        f"correlates {known['confounder_right_correlation']:.2f} with the confounder, yet the cross-entropy of its own "
+        f"labels falls to {known['confounder_right_loss']:.3f} (true propensity {known['confounder_true_loss']:.3f}, "
         "no information .693), so it fits labels. The maximum rests on one patch per image. With the filter given, the "
         "right width removes the bias, and with energy pooling it is learnt, so the miss lies in the learning step; "
         "the images, starting filters and learning rate of the paper are not at hand"
