@@ -91,6 +91,10 @@ class BootstrapFailureWarning(CausalsatWarning):
     """More than one bootstrap draw in a hundred failed."""
 
 
+class BootstrapBiasWarning(CausalsatWarning):
+    """Bootstrap draws centre away from the estimate."""
+
+
 class FewClustersWarning(CausalsatWarning):
     """Fewer than 30 clusters."""
 

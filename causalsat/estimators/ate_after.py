@@ -10,7 +10,7 @@ from causalsat.effects.table import EffectTable
 from causalsat.errors import OptionError, one_of
 from causalsat.estimators.ate_design import Cell
 from causalsat.estimators.ate_fit import score_rows
-from causalsat.estimators.ate_table import cluster_codes, sampling_of, sandwich_of
+from causalsat.estimators.ate_uncertainty import cluster_codes, sampling_of, sandwich_of
 from causalsat.inference import bandwidth as spatial
 from causalsat.inference import sensitivity as omitted
 from causalsat.inference.sampling import Sampling
@@ -87,7 +87,7 @@ def sensitivity(
     rho: float = 1.0,
     null: float = 0.0,
 ) -> AteSensitivity:
-    """Bounds of the ATE or ATT under omitted variables.
+    """Bounds of the ATE or ATT under omitted variables, in the deal of the folds with the median estimate.
 
     Parameters
     ----------
@@ -150,13 +150,15 @@ def sensitivity(
 
 
 def _elements(result: "AteResult", treatment: int, adjust: str, estimand: str) -> Any:
-    fit = result.fits[0].sets[treatment, adjust]
     arm = result.design.arms[treatment]
-    if not fit.keep.all():
-        raise OptionError("sensitivity describes the untrimmed estimand; call image_ate without trim.")
     cell = Cell(treatment, adjust, "aipw", estimand)
-    theta, phi, rows = score_rows(result.design, result.options, cell, arm, fit)
-    n = fit.nuisances
+    scored = []
+    for deal in result.fits:
+        fit = deal.sets[treatment, adjust]
+        if not fit.keep.all():
+            raise OptionError("sensitivity describes the untrimmed estimand; call image_ate without trim.")
+        scored.append((*score_rows(result.design, result.options, cell, arm, fit), fit.nuisances))
+    theta, phi, rows, n = sorted(scored, key=lambda one: one[0])[(len(scored) - 1) // 2]
     build = omitted.ate_elements if estimand == "ate" else omitted.att_elements
     weights = result.design.weights[rows]
     return build(theta, phi, result.design.y[rows], arm.d, n.g0, n.g1, n.m, weights)

@@ -66,7 +66,8 @@ def _design_arrays(design: AteDesign, fit: CellFit, kernels: dict[str, NuisanceK
     for (t, adjust), found in fit.sets.items():
         key, nuisances = f"{t}/{adjust}", found.nuisances
         sets[key] = {
-            "keep": np.flatnonzero(found.keep),
+            "keep": found.keep.astype(np.float64),
+            "bound": np.float64(0.0 if found.trim is None else found.trim),
             "nuisances": np.stack([nuisances.g0, nuisances.g1, nuisances.m]),
             "kernel": kernels[key].design if key in kernels else (),
         }
@@ -85,12 +86,16 @@ def _one_draw(
 
     def nuisances_of(key: str, tree: Any, w: Any) -> tuple[Any, Any]:
         if key not in kernels:
-            return tree["nuisances"], jnp.int32(0)
+            return tree["nuisances"], tree["keep"]
         g0, g1, m, status = kernels[key].apply(tree["kernel"], w)
         m = m if design.known_propensity is None else tree["nuisances"][2]
-        return jnp.stack([g0, g1, m]), jnp.asarray(status, jnp.int32)
+        return jnp.where(status == 0, jnp.stack([g0, g1, m]), jnp.nan), kept(tree, m)
 
-    def one_draw(arrays: Any, weights: Any) -> tuple[Any, Any]:
+    def kept(tree: Any, m: Any) -> Any:
+        """Rows that a refitted propensity keeps under the trimming bound of the estimate, 0 or 1."""
+        return ((m >= tree["bound"]) & (m <= 1.0 - tree["bound"])).astype(m.dtype)
+
+    def one_draw(arrays: Any, weights: Any) -> Any:
         w = arrays["weights"] * weights
         arm_weights = {t: w[arm["rows"]] for t, arm in arrays["arms"].items()}
         found = {k: nuisances_of(k, tree, arm_weights[k.split("/")[0]]) for k, tree in arrays["sets"].items()}
@@ -103,10 +108,9 @@ def _one_draw(
             arm, own = arrays["arms"][t], arm_weights[t]
             y, d, columns = arrays["y"][arm["rows"]], arm["d"], None
             if key in found:
-                keep = arrays["sets"][key]["keep"]
-                y, d, own, columns = y[keep], d[keep], own[keep], tuple(found[key][0][:, keep])
+                columns, keep = tuple(found[key][0]), found[key][1]
+                own = own * keep
             theta.append(score(cell, options, y, d, columns, own / jnp.mean(own))[0])
-        status = jnp.stack([jnp.int32(0), *(code for _, code in found.values())]).max()
-        return derived_estimates(rows, jnp.stack(theta), jnp.stack), status
+        return derived_estimates(rows, jnp.stack(theta), jnp.stack)
 
     return one_draw

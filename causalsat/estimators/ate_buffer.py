@@ -10,7 +10,7 @@ from causalsat.effects.table import EffectTable
 from causalsat.errors import OptionError, number
 from causalsat.estimators.ate_design import DIFFERENCE, AteDesign, AteOptions, Cell
 from causalsat.estimators.ate_fit import CellFit, SetFit, fit_set, score_rows
-from causalsat.estimators.ate_table import finite_covariance, sampling_of, sandwich_of
+from causalsat.estimators.ate_uncertainty import row_covariances, sandwich_of
 from causalsat.study.exposure import EFFECTS, nearest_treated_km
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def buffer_table(result: "AteResult", buffers_km: Sequence[float]) -> EffectTabl
         raise OptionError('buffer_table shows method="aipw" and the difference in means; this fit has neither.')
     found = _buffered(free, options, result.fits[0], wanted)
     influence = np.stack([column for _, column, _, _ in found], axis=1)
-    covariance = finite_covariance(influence, sandwich_of(options), sampling_of(design.study))
+    members = [np.flatnonzero(column != 0) for column in influence.T]
+    several = len(design.arms) > 1
+    covariance = row_covariances(influence, members, sandwich_of(options), design.study, several=several)
     reasons = {i: reason for i, (_, _, _, reason) in enumerate(found) if reason}
     cells = [design.cells[i] for i, _ in wanted]
     return EffectTable.build(
@@ -60,7 +62,7 @@ def buffer_table(result: "AteResult", buffers_km: Sequence[float]) -> EffectTabl
         n_obs=[n for _, _, n, _ in found],
         level=options.level,
         df=covariance.df,
-        covariance=covariance.matrix,
+        covariance=covariance.covariance,
         influence=influence,
         unavailable=covariance.unavailable | reasons,
         meta={

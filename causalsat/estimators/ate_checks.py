@@ -11,7 +11,7 @@ from causalsat.checks.result import CheckResult
 from causalsat.checks.trimming import trimming_check
 from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
 from causalsat.estimators.ate_fit import CellFit, SetFit, score_rows
-from causalsat.estimators.ate_table import cluster_codes
+from causalsat.estimators.ate_uncertainty import cluster_codes
 
 
 def ate_checks(design: AteDesign, options: AteOptions, fit: CellFit) -> list[CheckResult]:

@@ -163,6 +163,7 @@ def validated_options(**given: Any) -> AteOptions:
         trim = number("trim", trim, 0.0, 0.5)
     compress = given["compress"]
     base = given["base"]
+    n_ways = len(names_of(given["cluster"]))
     nuisance = NuisanceOptions(
         outcome=given["base_outcome"] if given["base_outcome"] is not None else base,
         treatment=given["base_treatment"] if given["base_treatment"] is not None else base,
@@ -180,7 +181,7 @@ def validated_options(**given: Any) -> AteOptions:
         compress=None if compress is None else count("compress", compress, minimum=1),
         eligibility=given["eligibility"],
         folds=given["folds"],
-        inference=chosen_inference(given["inference"], methods, count("n_boot", given["n_boot"])),
+        inference=chosen_inference(given["inference"], methods, count("n_boot", given["n_boot"]), n_ways),
         nuisance=nuisance,
         small_sample=one_of("small_sample", given["small_sample"], ("auto", "none", "cluster", "crv1")),
         level=number("level", given["level"], 0.0, 1.0),
@@ -189,17 +190,24 @@ def validated_options(**given: Any) -> AteOptions:
         allow_post_treatment=bool(given["allow_post_treatment"]),
         exposure=given["exposure"],
     )
-    refuse_unsound(options)
+    refuse_unsound(
+        options,
+        n_ways=n_ways,
+        unit=given["unit"],
+        given_m=given["nuisances"] if given["known_propensity"] is None else given["known_propensity"],
+    )
     if options.exposure is not None and not isinstance(options.exposure, Exposure):
         raise OptionError(f"exposure={options.exposure!r} must be an Exposure(rings_km=(10, 25)), or None.")
     return options
 
 
-def chosen_inference(inference: Any, methods: tuple[str, ...], n_boot: int) -> Sandwich | Bootstrap:
+def chosen_inference(inference: Any, methods: tuple[str, ...], n_boot: int, n_ways: int) -> Sandwich | Bootstrap:
     """The covariance or bootstrap to use: cluster scores for AIPW, a refit cluster bootstrap otherwise."""
     if inference is None:
         if methods == ("aipw",):
-            return Bootstrap(n_boot, "cluster", refit=False) if n_boot else Sandwich("cluster")
+            if n_boot:
+                return Bootstrap(n_boot, "cluster", refit=False)
+            return Sandwich("twoway" if n_ways == 2 else "cluster")
         return Bootstrap(n_boot or 999, "cluster", refit=True)
     if isinstance(inference, Bootstrap):
         if n_boot and n_boot != inference.n:
@@ -212,11 +220,25 @@ def chosen_inference(inference: Any, methods: tuple[str, ...], n_boot: int) -> S
     raise OptionError(f"inference={inference!r} must be a Sandwich(...), a Bootstrap(...) or None.")
 
 
-def refuse_unsound(options: AteOptions) -> None:
+def refuse_unsound(options: AteOptions, *, n_ways: int, unit: Any, given_m: Any) -> None:
     """Combinations that would report a wrong uncertainty."""
     inference = options.inference
-    if not isinstance(inference, Bootstrap):
+    if n_ways == 2 and not (isinstance(inference, Sandwich) and inference.kind == "twoway"):
+        raise OptionError(
+            f'cluster names two columns, which only Sandwich("twoway") uses; inference={inference!r} would ignore one. '
+            "Name one cluster column, or leave inference and n_boot unset."
+        )
+    if isinstance(inference, Sandwich):
+        if inference.lag and unit is None:
+            raise OptionError(f"Sandwich(lag={inference.lag}) follows units over time: give unit= and time=.")
         return
+    if options.small_sample not in ("auto", "none"):
+        raise OptionError(f'small_sample="{options.small_sample}" scales a sandwich; a bootstrap has no such factor.')
+    if options.trim is not None and not inference.refit and given_m is None:
+        raise OptionError(
+            f"trim={options.trim!r} by a learned propensity is not orthogonal to it: use Bootstrap(refit=True), a "
+            "Sandwich (which holds the trimmed set), or a known propensity."
+        )
     if inference.scheme == "wild":
         raise OptionError('inference=Bootstrap(scheme="wild") resamples regression residuals; image_ate has none.')
     if inference.fold_policy != "fixed":
@@ -247,6 +269,7 @@ def roles_of(
     weights: str | None,
     cluster: Any,
     time: str | None,
+    unit: str | None,
     eligibility: Eligibility,
     fold_by: str | None,
     strata: str | None,
@@ -269,6 +292,7 @@ def roles_of(
         Role("cluster", clusters[0] if clusters else None, "codes", constant="allow"),
         Role("second cluster", clusters[1] if len(clusters) == 2 else None, "codes"),
         Role("time", time, "codes"),
+        Role("unit", unit, "codes"),
         Role("fold group", fold_by, "codes"),
         Role("strata", strata, "codes", constant="allow"),
         Role("treatment_date", treatment_date, "date", missing="keep", constant="allow"),

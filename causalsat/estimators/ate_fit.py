@@ -34,6 +34,7 @@ class CellFit:
     folds: Mapping[int, np.ndarray | None]
     unavailable: Mapping[int, str] = field(default_factory=dict)
     joints: Mapping[tuple[int, str], Joint] = field(default_factory=dict)
+    members: tuple[np.ndarray, ...] = ()
 
 
 def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels: Any, repeat: int) -> CellFit:
@@ -58,6 +59,7 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
     influence = np.zeros((n, len(design.cells)))
     n_obs = np.zeros(len(design.cells), dtype=np.int64)
     unavailable = {}
+    members = [np.empty(0, dtype=np.int64)] * len(design.cells)
     for i, cell in enumerate(design.cells):
         arm = design.arms[cell.treatment]
         reason = arm.reason or ("" if cell.adjust == "none" else refused.get(cell.treatment, ""))
@@ -71,9 +73,9 @@ def fit_cells(design: AteDesign, options: AteOptions, units: np.ndarray, labels:
             value, phi, rows = joints[cell.treatment, cell.adjust].contrast(cell.estimand)
         else:
             value, phi, rows = score_rows(design, options, cell, arm, sets.get((cell.treatment, cell.adjust)))
-        theta[i], n_obs[i] = value, len(rows)
+        theta[i], n_obs[i], members[i] = value, len(rows), np.asarray(rows)
         influence[rows, i] = phi * (n / len(rows))
-    return CellFit(theta, influence, n_obs, sets, folds, unavailable, joints)
+    return CellFit(theta, influence, n_obs, sets, folds, unavailable, joints, tuple(members))
 
 
 def _joints(

@@ -35,7 +35,7 @@ def score(cell: Cell, options: AteOptions, y: Any, d: Any, nuisances: Any, w: An
         return {"ate": k.ipw_ate, "att": k.ipw_att, "ato": k.ipw_ato}[cell.estimand](y, d, m, w)
     if cell.method == "outcome":
         theta = {"ate": k.outcome_ate, "att": k.outcome_att, "ato": k.outcome_ato}[cell.estimand](d, g0, g1, m, w)
-        return theta, jnp.zeros_like(y)
+        return theta, jnp.full_like(y, jnp.nan)
     if cell.estimand == "ato" and options.form == "orthogonal":
         return k.aipw_ato_orthogonal(y, d, g0, g1, m, w)
     rescaled = None

@@ -10,7 +10,7 @@ from causalsat.estimators.ate_design import Eligibility, ate_design, roles_of, v
 from causalsat.estimators.ate_fit import fit_cells
 from causalsat.estimators.ate_guards import guard_columns, guard_images
 from causalsat.estimators.ate_result import AteResult
-from causalsat.estimators.ate_table import build_table
+from causalsat.estimators.ate_table import build_table, finished_meta
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.progress import Progress
 from causalsat.study.exposure import Exposure
@@ -30,6 +30,7 @@ def image_ate(
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
     coords: Sequence[str] | None = None,
+    unit: str | None = None,
     time: str | None = None,
     treatment_date: str | None = None,
     adjust: str | Sequence[str] = ("none", "tabular", "image", "both"),
@@ -93,11 +94,11 @@ def image_ate(
         Sampling weights, non-negative; they are scaled to mean one.
     cluster : str or pair of str, optional
         Level at which treatment was assigned, for standard errors and folds; a pair for ``Sandwich("twoway")``.
-        Default: the image, else the row.
+        Default: the image, else the place, else the row.
     coords : pair of str, optional
         Longitude and latitude columns, degrees WGS84; a GeoDataFrame supplies its own.
-    time : str, optional
-        Period, for spatial covariances of panels.
+    unit, time : str, optional
+        Unit and period, for spatial covariances of panels.
     treatment_date : str, optional
         Column of dates; imagery of a row taken on or after it is an error.
     adjust : str or sequence of str
@@ -138,9 +139,11 @@ def image_ate(
     folds : Folds or None
         Cross-fitting; images, clusters, identical and overlapping chips are never split. None: in sample.
     inference : Sandwich, Bootstrap or None
-        None: cluster scores for AIPW, a cluster bootstrap that refits everything for "ipw" and "outcome".
+        None: cluster scores for AIPW (two-way for a pair of clusters), a cluster bootstrap that refits everything for
+        "ipw" and "outcome". Refit bootstraps report basic intervals, fixed ones percentile intervals.
     n_boot : int
-        Shorthand for ``Bootstrap(n_boot, "cluster")``.
+        Number of cluster draws: ``Bootstrap(n_boot, "cluster", refit=False)`` for AIPW, with ``refit=True`` for "ipw"
+        and "outcome".
     small_sample : str
         "auto" (none), "none", "cluster" (G/(G-1)) or "crv1".
     level : float
@@ -187,12 +190,13 @@ def image_ate(
         trim=trim, base=base, base_outcome=base_outcome, base_treatment=base_treatment, compress=compress,
         eligibility=eligibility, exposure=exposure, allow=allow, allow_post_treatment=allow_post_treatment,
         penalty_search=penalty_search, folds=folds, inference=inference,
-        n_boot=n_boot, small_sample=small_sample, level=level, seed=seed,
+        n_boot=n_boot, small_sample=small_sample, level=level, seed=seed, cluster=cluster, unit=unit,
+        nuisances=nuisances, known_propensity=known_propensity,
     )  # fmt: skip
     with collected_warnings() as notes:
         roles = roles_of(
             outcome=outcome, treatment=treatment, covariates=covariates, weights=weights, cluster=cluster, time=time,
-            eligibility=eligibility, fold_by=None if folds is None else folds.by,
+            unit=unit, eligibility=eligibility, fold_by=None if folds is None else folds.by,
             strata=getattr(options.inference, "strata", None), nuisances=nuisances, known_propensity=known_propensity,
             treatment_date=treatment_date, exposure=options.exposure,
         )  # fmt: skip
@@ -205,6 +209,7 @@ def image_ate(
         units, labels = fold_units(study, folds=split, seed=options.seed)
         images = guard_images(design, options)
         fits = [fit_cells(design, options, units, labels, r) for r in range(1 if folds is None else folds.repeats)]
-        table = build_table(design, options, fits, progress, seconds=clock.perf_counter() - started, notes=notes)
+        table = build_table(design, options, fits, progress)
         checks = [c for c in (leakage, *images) if c is not None] + ate_checks(design, options, fits[0])
+        table = finished_meta(table, notes, clock.perf_counter() - started)
     return AteResult(table=table, checks=tuple(checks), design=design, options=options, fits=tuple(fits))
