@@ -206,6 +206,8 @@ def _built(name: str, value: Any) -> Any:
         return None if value is False else _instance("folds", causalsat.Folds, value)
     if name == "eligibility":
         return _instance("eligibility", causalsat.Eligibility, value)
+    if name == "exposure":
+        return _instance("exposure", causalsat.Exposure, value)
     if name == "normalise":
         return _instance("normalise", causalsat.Normalise, value)
     if name == "dates":

@@ -23,6 +23,9 @@ _CHUNK = 2000
 class Exposure:
     """How spillovers from neighbours enter.
 
+    Neighbours are the other rows in use, by great-circle distance. Rows that share neighbours have related exposures:
+    where these vary smoothly over space, ``Sandwich("conley")`` is the safer covariance of spillover effects.
+
     Attributes
     ----------
     rings_km : sequence of float
@@ -31,7 +34,8 @@ class Exposure:
         "share" of the neighbours in the ring that are treated, "any" of them, or "log_count", log(1 + number treated).
     lag : int
         0: neighbours in the same period, which is not settled before treatment, so that as a covariate it changes the
-        estimand to the effect at given exposure. 1: neighbours one period earlier, and so on.
+        estimand to the effect at given exposure. 1: neighbours one period earlier, and so on; rows of the first
+        period then have no exposure, which is imputed with an indicator, or left out of the effects.
     role : str
         "covariate": exposure is adjusted for. "effect": exposure within the last ring is a second treatment, and the
         table holds direct, spillover and total effects.
