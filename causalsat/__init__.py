@@ -27,7 +27,7 @@ _HOMES = {
     "image_ate": "causalsat.estimators.image_ate",
     "AteResult": "causalsat.estimators.ate_result",
     "AteSensitivity": "causalsat.estimators.ate_after",
-    "Eligibility": "causalsat.estimators.ate_design",
+    "Eligibility": "causalsat.estimators.ate_options",
     "run_study": "causalsat.run",
     "r_companion_path": "causalsat.interop.r",
 }
@@ -39,7 +39,7 @@ logging.getLogger("causalsat").addHandler(logging.NullHandler())
 if TYPE_CHECKING:
     from causalsat.checks.result import CheckResult as CheckResult
     from causalsat.effects.table import EffectTable as EffectTable
-    from causalsat.estimators.ate_design import Eligibility as Eligibility
+    from causalsat.estimators.ate_options import Eligibility as Eligibility
     from causalsat.estimators.ate_result import AteResult as AteResult
     from causalsat.estimators.image_ate import image_ate as image_ate
     from causalsat.inference.options import Bootstrap as Bootstrap

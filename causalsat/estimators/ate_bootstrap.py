@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from causalsat.estimators.ate_design import AteDesign, AteOptions
+from causalsat.estimators.ate_design import AteDesign
 from causalsat.estimators.ate_fit import CellFit, set_features, training_rows
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.estimators.ate_rows import Row, derived_estimates
 from causalsat.estimators.ate_scores import score
 from causalsat.estimators.nuisances import NuisanceKernel, nuisance_kernel

@@ -8,8 +8,9 @@ import numpy as np
 
 from causalsat.effects.table import EffectTable
 from causalsat.errors import OptionError, number
-from causalsat.estimators.ate_design import DIFFERENCE, AteDesign, AteOptions, Cell
+from causalsat.estimators.ate_design import AteDesign, Cell
 from causalsat.estimators.ate_fit import CellFit, SetFit, fit_set, score_rows
+from causalsat.estimators.ate_options import DIFFERENCE, AteOptions
 from causalsat.estimators.ate_uncertainty import row_covariances, sandwich_of
 from causalsat.study.exposure import EFFECTS, nearest_treated_km
 

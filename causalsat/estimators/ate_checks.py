@@ -9,8 +9,9 @@ from causalsat.checks.balance import balance_check, embedding_components
 from causalsat.checks.overlap import inverse_propensity_weights, normalization_check, overlap_check, overlap_form_check
 from causalsat.checks.result import CheckResult
 from causalsat.checks.trimming import trimming_check
-from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
+from causalsat.estimators.ate_design import AteDesign, Cell
 from causalsat.estimators.ate_fit import CellFit, SetFit, score_rows
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.estimators.ate_uncertainty import cluster_codes
 
 

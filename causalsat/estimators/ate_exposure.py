@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from causalsat.errors import DataError, OptionError
-from causalsat.estimators.ate_design import DIFFERENCE, Arms, AteOptions, Cell
+from causalsat.estimators.ate_design import Arms, Cell
+from causalsat.estimators.ate_options import DIFFERENCE, AteOptions
 from causalsat.estimators.ate_spillover import Joint
 from causalsat.inference.options import Bootstrap
 from causalsat.study.exposure import EFFECTS, Exposure, neighbour_exposure

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import ConvergenceWarning, DataError, PenaltyEdgeWarning, WeakOverlapWarning, warn
-from causalsat.estimators.ate_design import Arms, AteDesign, AteOptions, Cell
+from causalsat.estimators.ate_design import Arms, AteDesign, Cell
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.estimators.ate_spillover import Joint, fit_joint
 from causalsat.estimators.nuisances import Nuisances, cross_fit_nuisances
 from causalsat.study.exposure import EFFECTS

@@ -13,7 +13,8 @@ from causalsat.checks.images import (
 from causalsat.checks.leakage import leakage_check
 from causalsat.checks.result import CheckResult
 from causalsat.errors import DataError, ImputedValuesWarning, warn
-from causalsat.estimators.ate_design import AteDesign, AteOptions
+from causalsat.estimators.ate_design import AteDesign
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.study.embeddings import Embeddings
 from causalsat.study.groups import connected

@@ -9,8 +9,9 @@ import numpy as np
 from causalsat.checks.result import CheckResult
 from causalsat.effects.table import EffectTable
 from causalsat.errors import OptionError
-from causalsat.estimators.ate_design import AteDesign, AteOptions
+from causalsat.estimators.ate_design import AteDesign
 from causalsat.estimators.ate_fit import CellFit, SetFit
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.public import public
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from causalsat.estimators.ate_design import AteOptions, Cell
+from causalsat.estimators.ate_design import Cell
+from causalsat.estimators.ate_options import AteOptions
 
 
 def score(cell: Cell, options: AteOptions, y: Any, d: Any, nuisances: Any, w: Any) -> tuple[Any, Any]:

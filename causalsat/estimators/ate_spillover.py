@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from causalsat.errors import ConvergenceWarning, WeakOverlapWarning, warn
-from causalsat.estimators.ate_design import Arms, AteDesign, AteOptions
+from causalsat.estimators.ate_design import Arms, AteDesign
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.estimators.nuisances import cross_fit_nuisances
 from causalsat.study.exposure import EFFECTS
 

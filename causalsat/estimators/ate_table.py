@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from causalsat.effects.table import EffectTable
-from causalsat.estimators.ate_design import AteDesign, AteOptions, Cell
+from causalsat.estimators.ate_design import AteDesign, Cell
 from causalsat.estimators.ate_exposure import NO_INTERFERENCE, assumptions_with, exposure_meta
 from causalsat.estimators.ate_fit import CellFit
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.estimators.ate_rows import Row, table_rows
 from causalsat.estimators.ate_uncertainty import Uncertainty, quantify
 from causalsat.progress import Progress

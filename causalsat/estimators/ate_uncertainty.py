@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import BootstrapBiasWarning, DataError, warn
-from causalsat.estimators.ate_design import AteDesign, AteOptions
+from causalsat.estimators.ate_design import AteDesign
 from causalsat.estimators.ate_fit import CellFit
+from causalsat.estimators.ate_options import AteOptions
 from causalsat.estimators.ate_rows import Row, derived_estimates, derived_influence
 from causalsat.inference.covariance import Covariance, influence_covariance
 from causalsat.inference.options import Bootstrap, Sandwich

@@ -6,9 +6,10 @@ from typing import Any
 
 from causalsat.errors import collected_warnings
 from causalsat.estimators.ate_checks import ate_checks
-from causalsat.estimators.ate_design import Eligibility, ate_design, roles_of, validated_options
+from causalsat.estimators.ate_design import ate_design, roles_of
 from causalsat.estimators.ate_fit import fit_cells
 from causalsat.estimators.ate_guards import guard_columns, guard_images
+from causalsat.estimators.ate_options import Eligibility, validated_options
 from causalsat.estimators.ate_result import AteResult
 from causalsat.estimators.ate_table import build_table, finished_meta
 from causalsat.inference.options import Bootstrap, Sandwich
