@@ -17,8 +17,7 @@ from causalsat.kernels.logistic import (
 from causalsat.kernels.ridge_path import Basis, penalty_ratios
 
 WINDOW = 5
-SEARCH_RTOL, SEARCH_STEPS = 1e-5, 300
-FINAL_RTOL, FINAL_STEPS = 1e-8, 2000
+SEARCH_RTOL, SEARCH_STEPS = 1e-5, 50
 
 
 class LogisticFamily(NamedTuple):
@@ -114,7 +113,7 @@ def _inner_logits(rows: Rows, sets: Sets, coefficients: Array) -> Array:
     return jnp.where(place >= 0, logits, 0.0)
 
 
-def _newton_sets(
+def _newton_fits(
     rows: Rows, w: Array, y: Array, basis: Basis, penalty: Array, start: Array, member: Array
 ) -> tuple[Array, Array]:
     """Newton fits (s, q) on stacked training sets and whether each converged (s,)."""
@@ -134,58 +133,47 @@ def logistic_family(
     """Logistic ridge of y (0/1) for every outer training set; one beyond the K folds takes their median penalty.
 
     The penalty is the one with the least log loss of the inner models, among 5 around the ridge choice (screened) or
-    all. Without inner models it is the ridge choice, moved by p(1-p). The last solve is Newton's. ``inner``: also the
-    inner out-of-fold logits at the chosen penalties.
+    all; without inner models it is the ridge choice, moved by p(1-p). ``inner``: also the inner out-of-fold logits at
+    the chosen penalties. Every model that is used ends with Newton's method. Inner models feed the calibration only,
+    so that ``converged`` speaks of the outer ones.
     """
-    inner = inner and sets.pair.shape[0] > 0
-    solve = _penalised_fits if plan.searched else _free_fits
-    coefficients, choice, penalty, models, converged = solve(rows, sets, w, y, family, plan, inner)
+    n_outer, k, inner = sets.outer.shape[0], sets.pair_of.shape[0], inner and sets.pair.shape[0] > 0
+    if plan.searched:
+        choice, theta = _chosen(rows, sets, w, y, family, plan)
+        ratios, n_models = penalty_ratios(plan.n_penalties), 2
+    else:
+        choice, theta = family.choice, None
+        ratios, n_models = jnp.zeros((1,), y.dtype), 1
+    pairs = jnp.repeat(n_outer + jnp.arange(sets.pair.shape[0] if inner else 0), n_models)
+    places = jnp.concatenate([jnp.arange(n_outer), pairs])
+    wanted = jnp.concatenate([choice, choice[sets.ends[:, :n_models]].reshape(-1)]) if inner else choice
+    basis = Basis(*(stacked[places] for stacked in family.basis))
+    penalty = ratios[wanted] * basis.scale
+    start = _linear_start(basis, family.cross[places], penalty[:, None])[:, 0]
+    if inner and theta is not None:
+        start = start.at[n_outer:].set(theta.reshape(-1, theta.shape[-1]))
+    member = jnp.concatenate([sets.outer, sets.pair])[places]
+    found, converged = _newton_fits(rows, w, y, basis, penalty, start, member)
+    logits = jnp.zeros((*y.shape, k), y.dtype)
+    if inner:
+        models = jnp.broadcast_to(
+            found[n_outer:].reshape(-1, n_models, found.shape[1]), (*sets.ends.shape, found.shape[1])
+        )
+        logits = _inner_logits(rows, sets, models)
+    return LogisticFamily(found[:n_outer], choice, penalty[:n_outer], logits, jnp.all(converged[:n_outer]))
+
+
+def _chosen(rows: Rows, sets: Sets, w: Array, y: Array, family: Family, plan: Plan) -> tuple[Array, Array | None]:
+    """Place of the penalty of every outer set (n_outer,), and a start for the inner models (P, 2, q), if any."""
     k = sets.pair_of.shape[0]
-    logits = _inner_logits(rows, sets, models) if inner else jnp.zeros((*y.shape, k), y.dtype)
-    return LogisticFamily(coefficients, choice, penalty, logits, converged)
-
-
-def _free_fits(
-    rows: Rows, sets: Sets, w: Array, y: Array, family: Family, plan: Plan, inner: bool
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Maximum likelihood on every training set: nothing carries a penalty."""
-    n_outer, n_pairs = sets.outer.shape[0], sets.pair.shape[0]
-    member = jnp.concatenate([sets.outer, sets.pair]) if inner else sets.outer
-    n_sets = member.shape[0]
-    basis, none = _part(family.basis, None, n_sets), jnp.zeros((n_sets,), y.dtype)
-    start = _linear_start(basis, family.cross[:n_sets], none[:, None])[:, 0]
-    coefficients, done = _newton_sets(rows, w, y, basis, none, start, member)
-    models = jnp.repeat(coefficients[n_outer:, None], 2, axis=1) if inner else jnp.zeros((n_pairs, 2, 0), y.dtype)
-    return coefficients[:n_outer], family.choice, none[:n_outer], models, jnp.all(done)
-
-
-def _penalised_fits(
-    rows: Rows, sets: Sets, w: Array, y: Array, family: Family, plan: Plan, inner: bool
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Choose the penalties, then solve the outer sets and, for calibration, the inner models at the choice."""
-    k, n_outer, n_pairs = sets.pair_of.shape[0], sets.outer.shape[0], sets.pair.shape[0]
-    ratios = penalty_ratios(plan.n_penalties)
-    if n_pairs:
+    theta = None
+    if sets.pair.shape[0]:
         choice, theta = _search(rows, sets, w, y, family, plan)
     else:
         choice = _windows(family, plan)[:, WINDOW // 2] if plan.n_penalties >= WINDOW else family.choice
-        theta = jnp.zeros((0, 2, rows.v.shape[-1]), y.dtype)
-    if n_outer > k:
+    if sets.outer.shape[0] > k:
         choice = choice.at[k].set(jnp.round(jnp.median(choice[:k].astype(y.dtype))).astype(choice.dtype))
-    wanted = jnp.tile(choice[:n_outer, None], (1, 2))
-    wanted = jnp.concatenate([wanted, choice[sets.ends]]) if inner else wanted
-    n_sets = wanted.shape[0]
-    basis, cross = _part(family.basis, None, n_sets), family.cross[:n_sets]
-    penalty = ratios[wanted] * basis.scale[:, None]
-    start = _linear_start(basis, cross, penalty)
-    start = start.at[n_outer:].set(theta) if inner else start
-    member = jnp.concatenate([sets.outer, sets.pair]) if inner else sets.outer
-    batch = Batch(basis, cross, penalty, tile_share(member, rows))
-    theta, done = fixed_hessian_logistic(rows.v, y, w, batch, start, rtol=FINAL_RTOL, max_steps=FINAL_STEPS)
-    outer = _part(basis, None, n_outer)
-    coefficients, exact = _newton_sets(rows, w, y, outer, penalty[:n_outer, 0], theta[:n_outer, 0], sets.outer)
-    models = batch_coefficients(batch, theta)[n_outer:]
-    return coefficients, choice, penalty[:n_outer, 0], models, jnp.all(exact) & jnp.all(done[n_outer:])
+    return choice, theta
 
 
 def platt(inner: Array, rows: Rows, w: Array, share: Array) -> Array:

@@ -5,7 +5,6 @@ coordinates of :class:`~causalsat.kernels.ridge_path.Basis`, so that lam is the 
 ``1/C`` of scikit-learn. Rows come in tiles ``v (t, r, q)``; sums over rows are sums over tiles.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ from jax import Array, lax
 from causalsat.kernels.ridge_path import Basis, ridge_basis
 
 STEP_TOLERANCE = 1e-8
-MAX_HALVINGS = 30
+SHORTEST_SHARE = 1e-9
 LARGEST_LOGIT = 30.0
 
 
@@ -28,20 +27,14 @@ class LogisticFit(NamedTuple):
 
 
 class _State(NamedTuple):
+    """The last accepted theta, the Newton step from it, the share of that step to try next, its rms size on rows."""
+
     step: Array
     theta: Array
+    value: Array
+    direction: Array
+    share: Array
     moved: Array
-
-
-def _value(v: Array, y: Array, w: Array, coefficients: Array) -> Array:
-    """``sum w [softplus(eta) - y eta]`` over tiles, the negative binomial log-likelihood."""
-
-    def add(total: Array, tile: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        rows, target, weight = tile
-        eta = rows @ coefficients
-        return total + jnp.sum(weight * (jax.nn.softplus(eta) - target * eta)), None
-
-    return lax.scan(add, jnp.zeros((), v.dtype), (v, y, w))[0]
 
 
 def _derivatives(v: Array, y: Array, w: Array, coefficients: Array) -> tuple[Array, Array, Array]:
@@ -61,11 +54,11 @@ def _derivatives(v: Array, y: Array, w: Array, coefficients: Array) -> tuple[Arr
 
 
 def newton_logistic(
-    v: Array, y: Array, w: Array, basis: Basis, penalty: Array, start: Array, *, max_steps: int = 50
+    v: Array, y: Array, w: Array, basis: Basis, penalty: Array, start: Array, *, max_steps: int = 60
 ) -> LogisticFit:
-    """Newton's method with step halving from ``start`` (theta, (q,)).
+    """Newton's method with step halving from ``start`` (theta, (q,)); one pass over rows per step tried.
 
-    Converged: the last Newton step would move the linear predictor by at most 1e-8 (root mean square over rows), so
+    Converged: the last Newton step moves the linear predictor by at most 1e-8 (root mean square over rows), so
     that after it the gradient is at rounding, and no fitted logit exceeds 30. Under separation without penalty the
     steps never shrink, or logits run away, although the gradient vanishes: the fit reports that it did not converge.
     """
@@ -73,46 +66,31 @@ def newton_logistic(
     live = basis.gram > 0
     total = jnp.maximum(jnp.sum(w), jnp.finfo(v.dtype).tiny)
 
-    def penalised(value: Array, theta: Array) -> Array:
-        return value + 0.5 * jnp.sum(ridge * jnp.square(theta))
-
-    def value_at(theta: Array) -> Array:
-        return penalised(_value(v, y, w, basis.map @ theta), theta)
-
     def advance(state: _State) -> _State:
-        value, score, information = _derivatives(v, y, w, basis.map @ state.theta)
-        gradient = jnp.where(live, basis.map.T @ score - ridge * state.theta, 0.0)
+        theta = state.theta + state.share * state.direction
+        likelihood, score, information = _derivatives(v, y, w, basis.map @ theta)
+        value = likelihood + 0.5 * jnp.sum(ridge * jnp.square(theta))
+        gradient = jnp.where(live, basis.map.T @ score - ridge * theta, 0.0)
         curvature = basis.map.T @ information @ basis.map + jnp.diag(ridge)
         curvature = jnp.where(live[:, None] & live[None, :], curvature, jnp.diag(jnp.where(live, 0.0, 1.0)))
         direction = jax.scipy.linalg.solve(curvature, gradient, assume_a="pos")
         moved = jnp.sqrt(jnp.sum(basis.gram * jnp.square(direction)) / total)
-        step = jnp.where(jnp.isfinite(moved), direction, 0.0)
-        return _State(state.step + 1, _halved(value_at, state.theta, penalised(value, state.theta), step), moved)
+        reached = _State(state.step + 1, theta, value, direction, jnp.ones_like(state.share), moved)
+        rejected = state._replace(step=state.step + 1, share=0.5 * state.share)
+        kept = value <= state.value + 1e-13 * (1.0 + jnp.abs(value))
+        return jax.tree.map(lambda a, b: jnp.where(kept, a, b), reached, rejected)
 
     def unfinished(state: _State) -> Array:
-        return (state.step < max_steps) & (state.moved > STEP_TOLERANCE)
+        return (state.step < max_steps) & (state.moved > STEP_TOLERANCE) & (state.share > SHORTEST_SHARE)
 
-    first = _State(jnp.zeros((), jnp.int32), start, jnp.full((), jnp.inf, v.dtype))
+    large = jnp.full((), jnp.inf, v.dtype)
+    first = _State(jnp.zeros((), jnp.int32), start, large, jnp.zeros_like(start), jnp.ones((), v.dtype), large)
     state = lax.while_loop(unfinished, advance, first)
-    coefficients = basis.map @ state.theta
+    done = state.moved <= STEP_TOLERANCE
+    theta = state.theta + jnp.where(done, state.direction, 0.0)
+    coefficients = basis.map @ theta
     largest = jnp.max(jnp.where(w > 0, jnp.abs(v @ coefficients), 0.0))
-    return LogisticFit(state.theta, coefficients, (state.moved <= STEP_TOLERANCE) & (largest <= LARGEST_LOGIT))
-
-
-def _halved(value_at: Callable[[Array], Array], theta: Array, value: Array, direction: Array) -> Array:
-    """theta after the first of the steps 1, 1/2, 1/4, ... that does not raise the objective (up to rounding)."""
-    ceiling = value + 1e-13 * (1.0 + jnp.abs(value))
-
-    def too_long(trial: tuple[Array, Array, Array]) -> Array:
-        return (trial[0] < MAX_HALVINGS) & ~(trial[2] <= ceiling)
-
-    def shorten(trial: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        moved = theta + direction * 0.5 ** trial[0]
-        return trial[0] + 1, moved, value_at(moved)
-
-    first = (jnp.zeros((), jnp.int32), theta, jnp.full((), jnp.inf, theta.dtype))
-    _, moved, reached = lax.while_loop(too_long, shorten, first)
-    return jnp.where(reached <= ceiling, moved, theta)
+    return LogisticFit(theta, coefficients, done & (largest <= LARGEST_LOGIT))
 
 
 def logistic(x: Array, y: Array, w: Array, penalty: float | Array = 0.0, *, standardize: bool = False) -> LogisticFit:
