@@ -8,6 +8,7 @@ from jax import Array, lax
 
 from causalsat.kernels.cross_fit_logistic import logistic_family, platt
 from causalsat.kernels.cross_fit_ridge import (
+    Family,
     Moments,
     Plan,
     Rows,
@@ -67,9 +68,12 @@ class _Piece(NamedTuple):
 def cross_fit(rows: Rows, sets: Sets, weights: Array, plan: Plan) -> CrossFit:
     """Out-of-fold g0, g1 and unclipped m for row weights (n,); pure, so that a bootstrap can map over weights."""
     w = jnp.where(rows.valid > 0, weights[rows.row], 0.0)
-    control, treated = block_moments(rows, w, sets.outer.shape[1])
-    arms = _arms(rows, sets, w, control, treated, plan)
-    scores = _propensity(rows, sets, w, control, treated, plan) if plan.propensity else _blank(rows, sets)
+    moments = block_moments(rows, w, sets.outer.shape[1])
+    everything = jnp.ones((int(plan.in_sample), sets.outer.shape[1]), w.dtype)
+    more = sets._replace(outer=jnp.concatenate([sets.outer, everything]))
+    families = _families(more, *moments, plan)
+    arms = _outcomes(rows, sets, w, families, plan)
+    scores = _propensity(rows, more, w, families[2], plan) if plan.propensity else _blank(rows, sets)
     pieces = (*arms, scores)
     g0, g1, m_raw = (piece.values.reshape(-1)[rows.place] for piece in pieces)
     asked = jnp.array([plan.control, plan.treated, plan.propensity])
@@ -102,22 +106,34 @@ def _blank(rows: Rows, sets: Sets) -> _Piece:
     return _piece(nothing, jnp.full((k,), -1), jnp.full((k,), jnp.nan, dtype), jnp.asarray(Status.ok))
 
 
-def _arms(rows: Rows, sets: Sets, w: Array, control: Moments, treated: Moments, plan: Plan) -> tuple[_Piece, _Piece]:
+def _families(sets: Sets, control: Moments, treated: Moments, plan: Plan) -> list[Family]:
+    """Ridge fits of the outcome in either arm and of the treatment, those asked for; compiled once for all three.
+
+    The cross moments of the treatment are the first column of the treated Gram.
+    """
+    both = Moments(control.gram + treated.gram, treated.gram[:, :, 0], treated.gram[:, 0, 0])
+    asked = [target for target, wanted in enumerate((plan.control, plan.treated, plan.propensity)) if wanted]
+    stacked = Moments(*(jnp.stack(parts)[jnp.array(asked)] for parts in zip(control, treated, both, strict=True)))
+    found = lax.map(lambda moments: ridge_family(moments, sets, plan), stacked)
+    return [jax.tree.map(lambda part, at=asked.index(i) if i in asked else 0: part[at], found) for i in range(3)]
+
+
+def _outcomes(rows: Rows, sets: Sets, w: Array, families: list[Family], plan: Plan) -> tuple[_Piece, _Piece]:
     """Regressions of the outcome in the arms asked for, compiled once for both."""
     asked = [arm for arm, wanted in enumerate((plan.control, plan.treated)) if wanted]
     pieces = [_blank(rows, sets), _blank(rows, sets)]
     if asked:
-        moments = Moments(*(jnp.stack(parts)[jnp.array(asked)] for parts in zip(control, treated, strict=True)))
         weights = jnp.stack([w * (rows.treated == arm) for arm in asked])
-        found = lax.map(lambda one: _outcome(rows, sets, one[0], one[1], plan), (weights, moments))
+        stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(families[arm] for arm in asked))
+        found = lax.map(lambda one: _outcome(rows, sets, one[0], one[1], plan), (weights, stacked))
         for place, arm in enumerate(asked):
             pieces[arm] = _Piece(*(part[place] for part in found))
     return pieces[0], pieces[1]
 
 
-def _outcome(rows: Rows, sets: Sets, w: Array, moments: Moments, plan: Plan) -> _Piece:
+def _outcome(rows: Rows, sets: Sets, w: Array, family: Family, plan: Plan) -> _Piece:
     """Regression of the outcome in one arm; w is zero outside the arm."""
-    family = ridge_family(moments, sets, plan)
+    family = _of_folds(family, sets)
     filled = jnp.all(family.basis.gram[: sets.outer.shape[0], 0] > 0)
     status = jnp.where(filled, Status.ok, Status.empty_arm)
     if not plan.logistic_outcome:
@@ -127,20 +143,25 @@ def _outcome(rows: Rows, sets: Sets, w: Array, moments: Moments, plan: Plan) -> 
     return _piece(jax.nn.sigmoid(predicted(rows, fit.coefficients)), fit.choice, fit.penalty, status)
 
 
-def _propensity(rows: Rows, sets: Sets, w: Array, control: Moments, treated: Moments, plan: Plan) -> _Piece:
-    """P(treated | v): the cross moments of the treatment are the first column of the treated Gram."""
-    both = Moments(control.gram + treated.gram, treated.gram[:, :, 0], treated.gram[:, 0, 0])
-    k = sets.outer.shape[0]
-    everything = jnp.ones((int(plan.in_sample), sets.outer.shape[1]), w.dtype)
-    more = sets._replace(outer=jnp.concatenate([sets.outer, everything]))
-    family = ridge_family(both, more, plan)
+def _of_folds(family: Family, sets: Sets) -> Family:
+    """The family without a training set of all rows, which stands between the outer sets and the pairs."""
+    k, n_outer = sets.outer.shape[0], family.choice.shape[0]
+    basis, cross = (
+        jax.tree.map(lambda a: jnp.concatenate([a[:k], a[n_outer:]]), part) for part in (family.basis, family.cross)
+    )
+    return Family(basis, cross, family.coefficients[:k], family.choice[:k], family.penalty[:k])
+
+
+def _propensity(rows: Rows, sets: Sets, w: Array, family: Family, plan: Plan) -> _Piece:
+    """P(treated | v); ``sets.outer`` ends with a training set of all rows where the plan asks for it."""
+    k = sets.pair_of.shape[0]
     sums, totals = family.cross[:k, 0], family.basis.gram[:k, 0]
     varies = jnp.all((sums > 0) & (sums < totals))
     status = jnp.where(varies, Status.ok, Status.no_treatment_variation)
     if plan.linear_treatment:
         piece = _piece(predicted(rows, family.coefficients), family.choice[:k], family.penalty[:k], status)
         return piece._replace(whole=rows.v @ family.coefficients[k]) if plan.in_sample else piece
-    fit = logistic_family(rows, more, w, rows.treated, family, plan, inner=True)
+    fit = logistic_family(rows, sets, w, rows.treated, family, plan, inner=True)
     status = jnp.where((status == Status.ok) & ~fit.converged, Status.not_converged, status)
     logit = predicted(rows, fit.coefficients)
     piece = _piece(jax.nn.sigmoid(logit), fit.choice[:k], fit.penalty[:k], status, fit.inner)
@@ -148,6 +169,6 @@ def _propensity(rows: Rows, sets: Sets, w: Array, control: Moments, treated: Mom
         piece = piece._replace(whole=jax.nn.sigmoid(rows.v @ fit.coefficients[k]))
     if not plan.platt:
         return piece
-    line = platt(fit.inner, rows, w, tile_share(sets.outer, rows))
+    line = platt(fit.inner, rows, w, tile_share(sets.outer[:k], rows))
     values = jax.nn.sigmoid(line[rows.fold, 0] + line[rows.fold, 1] * logit)
     return piece._replace(values=values, calibration=line)

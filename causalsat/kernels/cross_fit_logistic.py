@@ -17,7 +17,7 @@ from causalsat.kernels.logistic import (
 from causalsat.kernels.ridge_path import Basis, penalty_ratios
 
 WINDOW = 5
-SEARCH_RTOL, SEARCH_STEPS = 1e-5, 50
+SEARCH_RTOL, SEARCH_STEPS = 1e-4, 50
 
 
 class LogisticFamily(NamedTuple):

@@ -111,9 +111,18 @@ def platt_line(logit: Array, y: Array, w: Array) -> Array:
     A slope below zero means that the predictions do not order y at all; the line is then the flat one at the share of
     y. Logits that separate the outcomes exactly have no finite line and stay as they are.
     """
-    found = logistic(logit[:, None], y, w)
     total = jnp.sum(w)
-    mean = jnp.sum(w * y) / jnp.where(total > 0, total, 1.0)
+    over = jnp.where(total > 0, 1.0 / jnp.where(total > 0, total, 1.0), 0.0)
+    centre = jnp.sum(w * logit) * over
+    variance = jnp.sum(w * jnp.square(logit - centre)) * over
+    moves = variance > 0
+    unit = jnp.where(moves, 1.0 / jnp.sqrt(jnp.where(moves, variance, 1.0)), 0.0)
+    zero, one = jnp.zeros_like(unit), jnp.ones_like(unit)
+    line = jnp.stack([jnp.stack([one, -centre * unit]), jnp.stack([zero, unit])])
+    basis = Basis(line, jnp.stack([total, total * moves]), jnp.zeros((2,), w.dtype), one)
+    v = jnp.stack([jnp.ones_like(logit), logit], axis=-1)
+    found = newton_logistic(v[None], y[None], w[None], basis, zero, jnp.zeros((2,), w.dtype))
+    mean = jnp.sum(w * y) * over
     flat = jnp.stack([jnp.log(mean) - jnp.log1p(-mean), jnp.zeros_like(mean)])
     scaled = jnp.where(found.coefficients[1] > 0, found.coefficients, flat)
     return jnp.where(found.converged, scaled, jnp.array([0.0, 1.0], w.dtype))
