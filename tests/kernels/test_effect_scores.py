@@ -51,20 +51,51 @@ def test_phi_is_the_derivative_in_the_row_weights(name):
 
 
 @pytest.mark.parametrize("rescale", [k.rescale_arm, k.rescale_odds])
-def test_phi_of_rescaled_scores_is_the_derivative_with_the_constants_held(rescale):
+def test_phi_of_rescaled_scores_is_the_whole_derivative_constants_included(rescale):
     s = study(2)
-    pair = rescale(s["d"], s["m"], s["w"])
-    arguments = s["y"], s["d"], s["g0"], s["g1"], s["m"]
-    for score in (k.aipw_ate, k.aipw_att, k.aipw_ato_fitted):
-        phi = score(*arguments, s["w"], rescaled=pair)[1]
-        slope = jax.grad(lambda w, f=score: f(*arguments, w, rescaled=pair)[0])(s["w"])
-        np.testing.assert_allclose(phi, slope * s["w"] * len(phi), rtol=1e-10, atol=1e-12)
+    d, m = s["d"], s["m"]
+    for shift in (0.0, 3.0):  # outcome regressions that are wrong make the constants matter
+        arguments = s["y"], d, s["g0"] - shift, s["g1"] + shift, m
+        for score in (k.aipw_ate, k.aipw_att, k.aipw_ato_fitted):
+            phi = score(*arguments, s["w"], rescaled=rescale(d, m, s["w"]))[1]
+            slope = jax.grad(lambda w, f=score, a=arguments: f(*a, w, rescaled=rescale(d, m, w))[0])(s["w"])
+            np.testing.assert_allclose(phi, slope * s["w"] * len(phi), rtol=1e-9, atol=1e-11)
+            assert abs(float(phi.sum())) < 1e-9
+
+
+def test_rescaled_att_has_the_influence_of_the_normalised_mean():
+    s = study(4)
+    pair = k.rescale_odds(s["d"], s["m"], s["w"])
+    phi = k.aipw_att(s["y"], s["d"], s["g0"], s["g1"], s["m"], s["w"], rescaled=pair)[1]
+    expected = k.ipw_att(s["y"] - s["g0"], s["d"], s["m"], s["w"])[1]
+    np.testing.assert_allclose(phi, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("score", "rescale"),
+    [(k.aipw_ate, k.rescale_arm), (k.aipw_att, k.rescale_odds), (k.aipw_ato_fitted, k.rescale_arm)],
+)
+def test_sandwich_and_bootstrap_with_the_nuisances_held_agree_when_g_is_wrong(score, rescale):
+    s = study(10, n=800)
+    d, m = s["d"], jnp.clip(s["m"], 0.1, 0.9)
+    arguments = s["y"] + 5.0, d, s["g0"], s["g1"], m
+    phi = score(*arguments, s["w"], rescaled=rescale(d, m, s["w"]))[1]
+    sandwich = float(jnp.sqrt(jnp.sum(phi**2)) / 800)
+
+    def draw(v):
+        return score(*arguments, s["w"] * v, rescaled=rescale(d, m, s["w"] * v))[0]
+
+    draws = jax.vmap(draw)(jax.random.exponential(jax.random.key(0), (2000, 800), dtype=jnp.float64))
+    assert float(draws.std()) == pytest.approx(sandwich, rel=0.06)
+    fixed = rescale(d, m, s["w"])._replace(treated_influence=0 * m, control_influence=0 * m)
+    held = score(*arguments, s["w"], rescaled=fixed)[1]
+    assert float(jnp.sqrt(jnp.sum(held**2)) / 800) > 1.3 * sandwich
 
 
 def test_rescaled_weights_average_one_and_odds_count_the_treated():
     s = study(3)
     d, w = s["d"], s["w"]
-    treated, control = k.rescale_arm(d, s["m"], w)
+    treated, control, *_ = k.rescale_arm(d, s["m"], w)
     assert float(jnp.mean(w * d / treated)) == pytest.approx(1.0, abs=1e-12)
     assert float(jnp.mean(w * (1 - d) / control)) == pytest.approx(1.0, abs=1e-12)
     odds = k.control_odds(d, s["m"], k.rescale_odds(d, s["m"], w))
