@@ -1,5 +1,6 @@
 """Cross-fitted outcome regressions and propensity as one function of the row weights."""
 
+from operator import itemgetter
 from typing import NamedTuple
 
 import jax
@@ -115,7 +116,8 @@ def _families(sets: Sets, control: Moments, treated: Moments, plan: Plan) -> lis
     asked = [target for target, wanted in enumerate((plan.control, plan.treated, plan.propensity)) if wanted]
     stacked = Moments(*(jnp.stack(parts)[jnp.array(asked)] for parts in zip(control, treated, both, strict=True)))
     found = lax.map(lambda moments: ridge_family(moments, sets, plan), stacked)
-    return [jax.tree.map(lambda part, at=asked.index(i) if i in asked else 0: part[at], found) for i in range(3)]
+    places = [asked.index(target) if target in asked else 0 for target in range(3)]
+    return [Family(*jax.tree.map(itemgetter(place), tuple(found))) for place in places]
 
 
 def _outcomes(rows: Rows, sets: Sets, w: Array, families: list[Family], plan: Plan) -> tuple[_Piece, _Piece]:

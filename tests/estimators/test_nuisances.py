@@ -77,7 +77,8 @@ def test_held_out_outcomes_and_treatments_do_not_move_their_own_predictions(stud
 
 
 def test_kernel_under_map_is_a_refit_on_copied_rows(study):
-    counts = np.random.default_rng(4).integers(0, 3, size=(2, N))
+    rng = np.random.default_rng(4)
+    counts = np.stack([rng.permutation(np.repeat([0, 1, 2], N // 3)) for _ in range(2)])
     options = NuisanceOptions(tabular_penalised=True)
     kernel = nuisance_kernel(*study, options=options)
     with float64():
@@ -93,9 +94,10 @@ def test_kernel_under_map_is_a_refit_on_copied_rows(study):
 
 def test_kernel_equals_the_verb_and_closes_over_its_design(study, fitted):
     kernel = nuisance_kernel(*study)
+    compiled = jax.jit(kernel)
     with float64():
-        g0, g1, m, status = jax.jit(kernel)(jnp.ones(N, jnp.float64))
-        again = np.asarray(jax.jit(kernel)(jnp.ones(N, jnp.float64))[2])
+        g0, g1, m, status = compiled(jnp.ones(N, jnp.float64))
+        again = np.asarray(compiled(jnp.ones(N, jnp.float64))[2])
     for ours, name in ((g0, "g0"), (g1, "g1"), (m, "m")):
         np.testing.assert_allclose(np.asarray(ours), getattr(fitted, name), rtol=1e-10, atol=1e-11)
     np.testing.assert_array_equal(np.asarray(m), again)
@@ -166,6 +168,17 @@ def test_separation_by_free_columns_is_a_status(study):
     assert any("separate" in note for note in found.notes)
     penalised = NuisanceOptions(tabular_penalised=True)
     assert cross_fit_nuisances(leak, None, y, treated, fold, need=("m",), options=penalised).status == 0
+
+
+def test_few_missing_values_in_one_arm_do_not_separate_the_arms(study):
+    _, image, y, treated, _ = study
+    image, y, treated = (np.concatenate([a, a[:60]]) for a in (image, y, treated))
+    table, rare = image[:, :1] ** 2, np.flatnonzero(treated == 1)[:3]
+    table[rare] = np.nan
+    fold = np.arange(len(y)) % 4
+    found = cross_fit_nuisances(table, image, y, treated, fold, need=("m",))
+    assert found.status == 0
+    assert 0 < found.m_raw.min() < found.m_raw.max() < 1
 
 
 def test_scikit_learn_learners_are_their_own_loops(study):
