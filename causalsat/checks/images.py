@@ -246,7 +246,8 @@ def image_dates_check(
     image_date, treatment_date : np.ndarray
         (n,) datetime64 per row; NaT is unknown (imagery) or never treated (treatment).
     allow_post_treatment : bool
-        Report instead of refusing.
+        Report instead of refusing. Nothing is written to meta here: the verb that runs this check records
+        ``allow_post_treatment`` in the meta of its table.
     keys : sequence of str, optional
         (n,) image keys, for the message.
 
@@ -276,7 +277,7 @@ def image_dates_check(
     if lags.size and not allow_post_treatment:
         raise PostTreatmentImageryError(
             f'{text} The latest is {worst} days after the treatment "{label}". Such images may show its effect; use '
-            "earlier imagery, or allow_post_treatment=True to keep them (marked in meta)."
+            "earlier imagery, or allow_post_treatment=True to keep them (the verb records that choice in meta)."
         )
     passed = False if lags.size else (None if undated == taken.size else True)
     return CheckResult(name, passed, float(lags.size), text, table)

@@ -1,13 +1,15 @@
 """Covariates that are the treatment, or were made from it."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from causalsat.errors import TreatmentLeakError
+from causalsat.errors import TreatmentLeakError, WeakOverlapWarning, warn
 
 VARYING_SHARE = 0.05
 _RTOL = 1e-12
+_DUMMY = re.compile(r"(?P<column>.+)\[[^\[\]]*\]")
 
 
 def leakage_check(
@@ -19,6 +21,11 @@ def leakage_check(
     separates the arms perfectly. Refused unless named in ``allow``: a column that equals another one times the
     treatment (or times one minus it), and one that is constant in one arm while at least 5% of the other arm differs
     from that constant. Adjusting for such a column conditions on a consequence of the treatment.
+
+    Dummies, known by their names "column[level]", follow a milder rule for the last two kinds: a level without treated
+    (or without control) rows, such as a region the programme never reached, is a lack of support and earns a warning.
+    The exception is a column all of whose dummies are constant among the controls (a kind of programme, say): it was
+    made from the treatment and is refused.
 
     Parameters
     ----------
@@ -36,6 +43,11 @@ def leakage_check(
     TreatmentLeakError
         Names every column, its twin, the rows compared, and the fix.
 
+    Warns
+    -----
+    WeakOverlapWarning
+        Names the dummies that are constant in one arm.
+
     Examples
     --------
     >>> d = np.array([0.0, 1.0, 0.0, 1.0])
@@ -44,13 +56,24 @@ def leakage_check(
     d = np.asarray(d, dtype=np.float64)
     values = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     allowed = set(allow)
-    found = {}
+    found: dict[str, str] = {}
+    unsupported: list[str] = []
     for name, x in values.items():
         reason = _is_treatment(x, d, treatment)
         if not reason and name not in allowed:
             reason = _from_treatment(name, x, d, values, treatment)
+            if reason and _lacks_support(name, d, values):
+                unsupported.append(name)
+                continue
         if reason:
             found[name] = reason
+    if unsupported:
+        listed = ", ".join(f'"{name}"' for name in unsupported)
+        warn(
+            f'the levels {listed} hold rows of one arm of "{treatment}" only, so the effect is extrapolated there; '
+            "Eligibility(by=[column]) leaves out the levels where the treatment never occurs.",
+            WeakOverlapWarning,
+        )
     if not found:
         return
     listed = "; ".join(f'"{name}" {reason}' for name, reason in found.items())
@@ -58,6 +81,15 @@ def leakage_check(
         f"{len(found)} of {len(values)} covariates hold the treatment: {listed}. Leave them out of covariates=; a "
         "column of the last two kinds that was fixed before treatment can be kept with allow=[...]."
     )
+
+
+def _lacks_support(name: str, d: np.ndarray, values: Mapping[str, np.ndarray]) -> bool:
+    """A dummy whose text column still varies among the controls."""
+    match = _DUMMY.fullmatch(name)
+    if match is None:
+        return False
+    prefix = f"{match['column']}["
+    return any(not _flat(_arms(x, d)[1]) for other, x in values.items() if other.startswith(prefix))
 
 
 def _arms(x: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,36 +27,56 @@ def ate_checks(design: AteDesign, options: AteOptions, fit: CellFit) -> list[Che
 def _set_checks(
     design: AteDesign, options: AteOptions, t: int, adjust: str, fitted: SetFit, components: dict[str, np.ndarray]
 ) -> Iterator[CheckResult]:
-    arm, nuisances = design.arms[t], fitted.nuisances
+    arm, nuisances, keep = design.arms[t], fitted.nuisances, fitted.keep
     label = f"{arm.name}, {adjust}"
-    d, w, m = arm.d, design.weights[arm.rows], nuisances.m
-    codes = cluster_codes(design.study)[arm.rows]
+    d, w, m = arm.d[keep], design.weights[arm.rows[keep]], nuisances.m[keep]
     assignment = None
-    if design.known_propensity is None and np.ptp(nuisances.m_raw) > 0:
-        assignment = assignment_check(label, d, nuisances.m_raw, nuisances.m_insample, nuisances.fold, codes)
+    if design.known_propensity is None and np.ptp(nuisances.m_raw[keep]) > 0:
+        assignment = _assignment(design, label, t, fitted)
         yield assignment
-    treated, control = target_weights(options.estimands[0], d, m)
-    yield overlap_check(
-        label,
-        d,
-        m,
-        treated,
-        control,
-        m != nuisances.m_raw,
-        weights=w,
-        auc=None if assignment is None or adjust == "tabular" else assignment.statistic,
-        image=adjust != "tabular",
-    )
+    columns = _columns(design, t, components)
+    kept = {name: values[keep] for name, values in columns.items()}
+    for estimand in options.estimands:
+        target = label if len(options.estimands) == 1 else f"{label}, {estimand}"
+        treated, control = target_weights(estimand, d, m)
+        yield overlap_check(
+            target,
+            d,
+            m,
+            treated,
+            control,
+            m != nuisances.m_raw[keep],
+            weights=w,
+            auc=None if assignment is None or adjust == "tabular" else assignment.statistic,
+            image=adjust != "tabular",
+        )
+        if kept:
+            yield balance_check(target, kept, d, treated, control, weights=w)
+    if fitted.trim is not None:
+        yield trimming_check(label, arm.d, nuisances.m, fitted.trim, columns)
+    yield from _weighting_checks(design, options, t, adjust, fitted, label)
+
+
+def _assignment(design: AteDesign, label: str, t: int, fitted: SetFit) -> CheckResult:
+    """The assignment check on the rows the estimate uses, under its sampling weights."""
+    arm, nuisances, keep = design.arms[t], fitted.nuisances, fitted.keep
+    d, fold = arm.d[keep], nuisances.fold[keep]
+    if not any(np.ptp(d[fold == k]) > 0 for k in np.unique(fold)):
+        text = "No fold holds both treated and controls after trimming, so no pair of rows can be compared."
+        return CheckResult(f"assignment[{label}]", None, float("nan"), text)
+    rows = arm.rows[keep]
+    codes = cluster_codes(design.study)[rows]
+    m, insample = nuisances.m_raw[keep], nuisances.m_insample[keep]
+    return assignment_check(label, d, m, insample, fold, codes, weights=design.weights[rows])
+
+
+def _columns(design: AteDesign, t: int, components: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    arm = design.arms[t]
     tabular = np.zeros((len(design.y), 0)) if design.tabular is None else design.tabular
     columns = {name: tabular[arm.rows, j] for j, name in enumerate(design.tabular_names)}
     if arm.exposure is not None:
         columns |= dict(zip(arm.exposure_names, arm.exposure.T, strict=True))
-    columns |= {name: values[arm.rows] for name, values in components.items()}
-    if columns:
-        yield balance_check(label, columns, d, treated, control, weights=w)
-    if fitted.trim is not None:
-        yield trimming_check(label, d, m, fitted.trim, columns)
-    yield from _weighting_checks(design, options, t, adjust, fitted, label)
+    return columns | {name: values[arm.rows] for name, values in components.items()}
 
 
 def target_weights(estimand: str, d: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -112,17 +112,13 @@ def aipw_rows(y: Array, d: Array, g0: Array, g1: Array, m: Array, *, rescaled: R
     return g1 - g0 + a1 * (y - g1) - a0 * (y - g0)
 
 
-def aipw_ate(
-    y: Array, d: Array, g0: Array, g1: Array, m: Array, w: Array, *, rescaled: Rescaled | None = None
-) -> Pair:
+def aipw_ate(y: Array, d: Array, g0: Array, g1: Array, m: Array, w: Array, *, rescaled: Rescaled | None = None) -> Pair:
     """Average effect: the mean of the doubly robust rows."""
     pair = solved(aipw_rows(y, d, g0, g1, m, rescaled=rescaled), jnp.ones_like(y), w)
     return with_constants(pair, rescaled, w, y - g1, y - g0, jnp.sum(w))
 
 
-def aipw_att(
-    y: Array, d: Array, g0: Array, g1: Array, m: Array, w: Array, *, rescaled: Rescaled | None = None
-) -> Pair:
+def aipw_att(y: Array, d: Array, g0: Array, g1: Array, m: Array, w: Array, *, rescaled: Rescaled | None = None) -> Pair:
     """Average effect on the treated: ``sum [d (y-g0) - (1-d)(y-g0) m/(1-m)] / sum d``; g1 cancels and is not read."""
     del g1
     pair = solved((d - control_odds(d, m, rescaled)) * (y - g0), d, w)

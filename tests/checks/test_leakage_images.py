@@ -17,6 +17,7 @@ from causalsat.errors import (
     SingleArmImagesWarning,
     TreatmentLeakError,
     UndatedImageryWarning,
+    WeakOverlapWarning,
 )
 
 N = 200
@@ -61,6 +62,28 @@ def test_what_is_allowed():
     rare[[1, 3, 5, 7]] = 1.0  # 4% of the treated
     binary = (RNG.random(N) < 0.5).astype(float)
     leakage_check(D, {"x": X, "rare": rare, "binary": binary, "constant": np.ones(N), "weak": D + X})
+
+
+def test_a_region_without_treated_rows_lacks_support_and_is_no_leak():
+    region = np.random.default_rng(3).integers(0, 4, N)
+    region[(region == 3) & (D == 1)] = 0
+    dummies = {f"region[{c}]": (region == j).astype(float) for j, c in enumerate("abcd") if j}
+    with pytest.warns(WeakOverlapWarning, match=r'levels "region\[d\]" hold .*Eligibility\(by='):
+        leakage_check(D, {"x": X, **dummies}, treatment="programme")
+    leakage_check(D, {"x": X, **dummies}, allow=["region[d]"])
+    with pytest.raises(TreatmentLeakError, match="is 0 for all 100 treated"):
+        leakage_check(D, {"x": X, "region d": dummies["region[d]"]})
+    one_region = np.where(D == 1, 0.0, (region == 3).astype(float))
+    with pytest.warns(WeakOverlapWarning, match=r"region\[d\]"):
+        leakage_check(D, {"region[d]": one_region})
+
+
+def test_dummies_of_a_column_made_from_the_treatment_stay_errors():
+    kind = RNG.integers(1, 4, N) * (D == 1)
+    with pytest.raises(TreatmentLeakError, match=r'"kind\[2\]" is 0 for all 100 controls'):
+        leakage_check(D, {"x": X, **{f"kind[{j}]": (kind == j).astype(float) for j in (1, 2, 3)}})
+    with pytest.raises(TreatmentLeakError, match="equals"):
+        leakage_check(D, {"status[yes]": D})
 
 
 def test_uganda_covariates_made_from_the_treatment(real_data):

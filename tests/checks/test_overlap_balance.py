@@ -97,8 +97,33 @@ def test_balance_by_hand():
     spread = np.sqrt((np.var([1, 2, 3]) + np.var([0, 1, 5])) / 2)
     assert found.table["smd_before"] == [pytest.approx((2 - 2) / spread)]
     assert found.table["smd_after"] == [pytest.approx((2 - 2.5) / spread)]
-    assert found.passed is False
+    assert found.table["se"] == [pytest.approx(np.sqrt(1 / 3 + 1 / 2))]
+    assert found.passed is True  # two and three rows cannot tell .3 from chance
+    assert found.text.startswith("1 of 1 columns differ by .1 standard deviations or more after weighting, 0 of them")
     assert found.statistic == pytest.approx(0.5 / spread)
+
+
+@pytest.mark.parametrize("p", [9, 25])
+def test_balance_of_a_randomised_treatment_passes_and_of_a_confounded_one_fails(p):
+    passed, above = 0, 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((400, p))
+        columns = {f"x{j}": x[:, j] for j in range(p)}
+        found = balance_check("w", columns, (rng.random(400) < 0.5).astype(float), np.ones(400), np.ones(400))
+        passed += found.passed
+        above += found.statistic >= 0.1
+        d = (rng.random(400) < 1 / (1 + np.exp(-0.7 * x[:, 0]))).astype(float)
+        assert balance_check("w", columns, d, np.ones(400), np.ones(400)).passed is False
+    assert passed >= 15
+    assert above >= 15  # the bare .1 rule would have failed these
+
+
+def test_balance_of_large_arms_is_the_rule_of_a_tenth():
+    d = np.tile([0.0, 1.0], 20_000)
+    x = np.random.default_rng(0).standard_normal(40_000)
+    for shift, passed in ((0.06, True), (0.15, False)):
+        assert balance_check("w", {"x": x + shift * d}, d, np.ones(40_000), np.ones(40_000)).passed is passed
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 100), st.floats(-50, 50))
