@@ -40,7 +40,7 @@ class Columns:
 def assemble(tabular: np.ndarray | None, image: np.ndarray | None, n: int, penalised: bool | None) -> Columns:
     """Put the columns of both kinds side by side.
 
-    A column with missing entries gets an indicator, penalised where there are images. The kernel replaces the missing
+    A column with missing entries gets an indicator, which carries the penalty. The kernel replaces the missing
     entries by the mean of the observed ones *in each training set*, as a change of coordinates of its Gram. Columns
     are centred once at their overall mean, for precision only: every training set centres again.
     """
@@ -62,9 +62,8 @@ def assemble(tabular: np.ndarray | None, image: np.ndarray | None, n: int, penal
     n_tabular = p + len(with_missing)
     free = n_tabular <= n / 50 if penalised is None else not penalised
     fills = tuple((1 + int(column), 1 + p + place) for place, column in enumerate(with_missing))
-    # An indicator of few missing values separates the arms in some training set: beside images it is penalised.
-    n_free = p if pixels.shape[1] else n_tabular
-    return Columns(matrix, n_free if free else 0, fills, int(missing.sum()))
+    # An indicator of few missing values separates the arms in some training set, so indicators carry the penalty.
+    return Columns(matrix, p if free else 0, fills, int(missing.sum()))
 
 
 @dataclass(frozen=True)
