@@ -232,14 +232,6 @@ def test_images_and_clusters_stay_in_one_fold(fitted):
         assert len(set(fold[data["site"] == site])) == 1
 
 
-def test_spatial_block_folds_keep_blocks_together():
-    data, images = study(17)
-    result = ate(
-        data, images, coords=("lon", "lat"), folds=cs.Folds(n=4, block_km=60), adjust=("image",), reference="none"
-    )
-    assert np.isfinite(result.table["estimate"][0])
-
-
 def test_conley_and_sweep():
     data, images = study(19)
     result = ate(
@@ -252,7 +244,14 @@ def test_conley_and_sweep():
     )
     assert result.table.meta["covariance"].startswith("conley")
     sweep = result.bandwidth_sweep([5.0, 30.0])
-    assert len(sweep) >= 4
+    at_30 = np.asarray(sweep["std_error"])[np.asarray(sweep["cutoff_km"]) == 30.0]
+    assert at_30 == pytest.approx(result.table["std_error"][:1], rel=1e-9)
+    rows = {str(kind): i for i, kind in enumerate(sweep["covariance"])}
+    phi, codes = np.asarray(result.table.influence)[:, 0], np.unique(data["site"], return_inverse=True)[1]
+    assert sweep["std_error"][rows["hc0"]] == pytest.approx(np.sqrt((phi**2).sum()) / N, rel=1e-9)
+    assert sweep["std_error"][rows["cluster"]] == pytest.approx(
+        np.sqrt((np.bincount(codes, phi) ** 2).sum()) / N, rel=1e-9
+    )
 
 
 def test_leaks_are_errors(fitted):
