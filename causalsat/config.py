@@ -14,6 +14,7 @@ import causalsat
 from causalsat.errors import OptionError, nearest, one_of
 
 METHODS = {"image_ate": "causalsat.estimators.image_ate"}
+PREFLIGHTS = {"image_ate": "causalsat.estimators.ate_preflight"}
 STUDY_KEYS = {"title", "table", "embeddings"}
 DATA_ARGUMENTS = {"data", "embeddings", "progress"}
 ENCODERS = {"rcf": "Rcf", "bands": "Bands"}
@@ -157,6 +158,12 @@ def verb_of(method: str) -> Callable[..., Any]:
     one_of("method", method, METHODS)
     verb: Callable[..., Any] = getattr(importlib.import_module(METHODS[method]), method)
     return verb
+
+
+def preflight_of(method: str) -> Callable[..., None]:
+    """What a method can refuse on the table alone, before there are images."""
+    check: Callable[..., None] = importlib.import_module(PREFLIGHTS[method]).preflight
+    return check
 
 
 def call_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 import causalsat
-from causalsat.config import METHODS, PLACES_OF_TABLE, RunConfig, call_arguments, load_config, plain, verb_of
+from causalsat.config import (
+    METHODS,
+    PLACES_OF_TABLE,
+    RunConfig,
+    call_arguments,
+    load_config,
+    plain,
+    preflight_of,
+    verb_of,
+)
 from causalsat.effects.report import write_report
 from causalsat.effects.table import EffectTable
 from causalsat.errors import DataError, OptionError, collected_warnings
@@ -153,6 +162,7 @@ def validate_study(config: RunConfig) -> dict[str, Any]:
     found: dict[str, Any] = {"table": {"rows": frame.n, "columns": list(frame.names)}}
     for method, arguments in config.methods.items():
         _check_columns(method, arguments, frame.names)
+        preflight_of(method)(verb_of(method), table, call_arguments(arguments))
     if config.embed is not None:
         found["embed"] = embed_plan(config).describe()
     if config.embeddings is not None and not (config.folder / config.embeddings).exists():

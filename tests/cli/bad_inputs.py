@@ -28,6 +28,7 @@ def data(n: int = 200) -> dict[str, np.ndarray]:
         "y": rng.normal(size=n),
         "w": (np.arange(n) % 2).astype(float),
         "x": rng.normal(size=n),
+        "w2": 1.0 - (np.arange(n) % 2),
         "site": np.arange(n) // 4,
     }
 
@@ -105,6 +106,12 @@ CASES = [
         "needs treatment",
     ),
     BadInput("column not in the table", study(FINE.replace('"x"', '"xx"')), DataError, "not a column of the table"),
+    BadInput(
+        "covariate that is the treatment, found before any pixels are read",
+        study(FINE.replace('covariates = ["x"]', 'covariates = ["w2"]')),
+        DataError,
+        "w2",
+    ),
     BadInput("table not there", study(FINE.replace("table.csv", "tabel.csv")), DataError, "tabel.csv"),
     BadInput("override without a section", study(FINE, "level=0.9"), OptionError, r"section\.key=value"),
     BadInput("unknown kind of inference", study(FINE + 'inference = {type = "boot"}\n'), OptionError, "inference.type"),
