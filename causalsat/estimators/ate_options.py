@@ -6,6 +6,7 @@ from typing import Any
 
 from causalsat.errors import OptionError, count, number, one_of
 from causalsat.estimators.nuisances import NuisanceOptions
+from causalsat.inference.intervals import draws_needed
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.public import public
 from causalsat.study.exposure import Exposure
@@ -201,3 +202,6 @@ def refuse_unsound(options: AteOptions, *, n_ways: int, unit: Any, given_m: Any)
             "Bootstrap(refit=True) refits the built-in ridge learners; with another learner use refit=False and "
             'method="aipw", or base="ridge".'
         )
+    least = draws_needed(options.level)
+    if inference.n < least:
+        raise OptionError(f"{inference.n} draws have no {options.level:.0%} interval; use at least {least} draws.")

@@ -111,7 +111,8 @@ def image_ate(
     method : str or sequence of str
         "aipw" (default), "ipw" (Hajek weights) or "outcome" (mean of g_1 - g_0).
     form : str
-        "fitted" or "orthogonal" overlap weights of the ATO.
+        "fitted" or "orthogonal" overlap weights of the ATO. The fitted form targets the population weighted by the
+        fitted overlap, given that fit; the orthogonal one targets the true overlap weights.
     normalize : bool or str
         False, "arm" (rescaled propensities) or "odds" (ATT).
     known_propensity : str or float, optional
