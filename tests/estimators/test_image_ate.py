@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import causalsat as cs
-from causalsat.errors import DataError, OptionError, TreatmentLeakError
+from causalsat.errors import BootstrapBiasWarning, DataError, OptionError, TreatmentLeakError
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalsat.errors.PenaltyEdgeWarning")
 N, SITES, WIDTH = 400, 100, 8
@@ -210,10 +210,15 @@ def test_same_seed_same_bits_and_prefix(fitted):
 
 def test_refit_bootstrap_of_ipw_and_outcome():
     data, images = study(11)
-    result = ate(data, images, method=("ipw", "outcome"), adjust=("image",), reference="none", n_boot=59)
+    with pytest.warns(BootstrapBiasWarning, match="centre"):
+        result = ate(data, images, method=("ipw", "outcome"), adjust=("image",), reference="none", n_boot=59)
     rows = result.table.where(term="effect")
     assert np.isfinite(rows["std_error"]).all()
     assert result.table.meta["refit"] is True
+    assert result.table.meta["interval"] == "basic"
+    shift = result.table.meta["covariance_notes"]["bootstrap_bias_in_se"]
+    expected = (np.nanmean(result.table.draws, axis=0) - result.table["estimate"]) / result.table["std_error"]
+    np.testing.assert_allclose(shift, expected, atol=1e-4)
     np.testing.assert_allclose(np.nanmean(result.table.draws, axis=0), result.table["estimate"], atol=0.15)
 
 
