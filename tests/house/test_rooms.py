@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "interop": set(),
 }
 KERNEL_PACKAGES = {
+    "operator",
     "importlib",
     "jax",
     "jaxtyping",
