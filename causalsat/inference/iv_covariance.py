@@ -1,0 +1,78 @@
+"""Covariances of instrumental-variable estimates and moments, with one convention for degrees of freedom."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from causalsat.inference.covariance import Covariance, influence_covariance
+from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.options import Sandwich
+
+
+def resolved_sandwich(sandwich: Sandwich, rows: IvRows) -> Sandwich:
+    """The covariance with the factor of the study's convention written out.
+
+    ``dof="small"``: hc1 has n/(n - k), clusters g/(g - 1) (n - 1)/(n - k). ``dof="none"``: no factor.
+    """
+    if sandwich.kind == "hc1" and rows.dof == "none":
+        return replace(sandwich, kind="hc0")
+    if sandwich.kind in ("cluster", "twoway") and sandwich.small_sample == "auto":
+        return replace(sandwich, small_sample="none" if rows.dof == "none" else "crv1")
+    return sandwich
+
+
+def iv_covariance(
+    rows: IvRows, influence: np.ndarray, sandwich: Sandwich, *, columns: int, classical: np.ndarray | None = None
+) -> Covariance:
+    """Covariance of k estimates from influence values, or the homoskedastic one.
+
+    Parameters
+    ----------
+    rows : IvRows
+        The study.
+    influence : np.ndarray
+        (n, k) float64, weights included: estimate - truth ~ mean(influence).
+    sandwich : Sandwich
+        "classical" returns ``classical``; the other kinds sum influence values.
+    columns : int
+        p for a second stage, q for a first stage; the parameters partialled out are added.
+    classical : np.ndarray, optional
+        (k, k) homoskedastic covariance of the estimates.
+
+    Returns
+    -------
+    Covariance
+    """
+    if sandwich.kind == "classical":
+        matrix = np.asarray(classical, dtype=np.float64)
+        error = np.sqrt(np.where(np.diag(matrix) > 0.0, np.diag(matrix), 0.0))
+        return Covariance(matrix, error, "classical", 1.0, None, np.inf)
+    used = resolved_sandwich(sandwich, rows)
+    return influence_covariance(influence, used, rows.sampling, n_parameters=rows.parameters(used, columns))
+
+
+def moment_variance(
+    rows: IvRows, scores: np.ndarray, sandwich: Sandwich, *, columns: int, classical: np.ndarray | None = None
+) -> np.ndarray:
+    """Variance of sqrt(n) times the mean of r scores.
+
+    Parameters
+    ----------
+    rows : IvRows
+        The study.
+    scores : np.ndarray
+        (n, r) float64, weights included (for the moments of b: ``weights * z * (y - X b)``).
+    sandwich : Sandwich
+        As in :func:`iv_covariance`; for "classical" give ``classical``, the homoskedastic variance (r, r).
+    columns : int
+        Parameters of the equation that made the residuals, beside those partialled out.
+
+    Returns
+    -------
+    np.ndarray
+        (r, r) float64, symmetric.
+    """
+    if sandwich.kind == "classical":
+        return np.asarray(classical, dtype=np.float64)
+    found = iv_covariance(rows, scores, sandwich, columns=columns)
+    return rows.n * found.matrix
