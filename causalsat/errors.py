@@ -47,6 +47,10 @@ class PostTreatmentImageryError(DataError):
     """Imagery dated at or after treatment."""
 
 
+class IdentificationError(DataError):
+    """Instruments that cannot determine the effect."""
+
+
 class RasterReadError(DataError):
     """A raster file that cannot be read; names the file, the window, the place and the cause."""
 
@@ -113,6 +117,30 @@ class FootprintWarning(CausalsatWarning):
 
 class PenaltyEdgeWarning(CausalsatWarning):
     """A penalty was chosen at the edge of its grid."""
+
+
+class WeakInstrumentWarning(CausalsatWarning):
+    """Instruments move the treatment too little for intervals around an estimate."""
+
+
+class ManyInstrumentsWarning(CausalsatWarning):
+    """More than one instrument per ten rows."""
+
+
+class EmbeddingInstrumentWarning(CausalsatWarning):
+    """An instrument was derived from images, which mostly move the outcome as well."""
+
+
+class CollinearWarning(CausalsatWarning):
+    """Columns that others determine were left out."""
+
+
+class AboveThresholdWarning(CausalsatWarning):
+    """The radius is so large that the limit of DRIVE is not the effect."""
+
+
+class NearThresholdWarning(CausalsatWarning):
+    """The radius is so close to its threshold that the limit law diverges."""
 
 
 class ConvergenceWarning(CausalsatWarning):
