@@ -1,0 +1,256 @@
+"""Every choice of `drive` that is not data, validated before any data are touched."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from causalsat.errors import OptionError, count, nearest, number, one_of
+from causalsat.inference.intervals import draws_needed
+from causalsat.inference.options import Bootstrap, Sandwich
+from causalsat.public import public
+from causalsat.study.folds import Folds
+
+RULES = ("theory", "bootstrap", "cv")
+TARGETS = ("zero", "ols")
+METRICS = ("tsls", "gmm")
+SCALES = ("unit", "raw")
+COMPARATORS = ("ols", "tsls", "liml", "fuller", "kclass", "anchor", "ridge_tsls")
+SETS = ("ar", "clr", "lm")
+INTERVALS = ("limit", "recentred")
+CONTROLS = ("ridge", "pca")
+COVARIANCES = ("classical", "hc0", "hc1", "cluster", "twoway", "conley")
+SCHEMES = ("iid", "cluster", "block", "bayes", "multiplier")
+
+
+@public
+@dataclass(frozen=True)
+class DriveOptions:
+    """Fine print of `drive`.
+
+    Attributes
+    ----------
+    cap : float
+        Share of the smallest eigenvalue that rule "theory" takes, in (0, 1].
+    many_instruments : bool
+        Correct that eigenvalue for many weak instruments.
+    sharp_cap : bool
+        Use the plug-in threshold at the TSLS estimate instead of the uniform bound; noisier.
+    above_threshold : str
+        What a number for rho above the threshold does: "warn", "clip" or "error".
+    score_k, score_alpha : float
+        Factor and tail of rule "bootstrap" (the constants of the square-root lasso).
+    cv_grid : tuple
+        Smallest and largest rho in units of the smallest eigenvalue, and the number of points.
+    cv_criterion : str
+        "moment" or "prediction" on the environment left out.
+    one_se, cv_clip : bool
+        Take the largest rho within one standard error of the minimum; clip it at the cap.
+    reselect : bool
+        Choose rho again in every bootstrap draw (rule "theory").
+    near : float
+        Share of the threshold above which the limit law is marked unreliable.
+    n_law : int
+        Draws of the limit law.
+    dof : str
+        "small" or "none" (n in the place of degrees of freedom).
+    fuller, kappa, gamma, ridge : float
+        Parameters of the comparators "fuller", "kclass", "anchor" and "ridge_tsls" (None: the implicit ridge of DRIVE).
+    ar_law : str
+        "chi2" or "f".
+    allow_underidentified : bool
+        Return point estimates without intervals when instruments are fewer than treatments.
+    n_components : int, optional
+        Principal components of the embedding (``embedding_control="pca"``).
+    nuisance_folds : Folds
+        Cross-fitting of the embedding controls.
+    """
+
+    cap: float = 0.5
+    many_instruments: bool = True
+    sharp_cap: bool = False
+    above_threshold: str = "warn"
+    score_k: float = 1.1
+    score_alpha: float = 0.05
+    cv_grid: tuple[float, float, int] = (1e-3, 4.0, 41)
+    cv_criterion: str = "moment"
+    one_se: bool = True
+    cv_clip: bool = True
+    reselect: bool = False
+    near: float = 0.95
+    n_law: int = 20_000
+    dof: str = "small"
+    fuller: float = 1.0
+    kappa: float | None = None
+    gamma: float = 5.0
+    ridge: float | None = None
+    ar_law: str = "chi2"
+    allow_underidentified: bool = False
+    n_components: int | None = None
+    nuisance_folds: Folds = Folds(5)
+
+    def __post_init__(self) -> None:
+        number("DriveOptions.cap", self.cap, 0.0, 1.0, open_ends=False)
+        number("DriveOptions.score_k", self.score_k, 0.0, 100.0)
+        number("DriveOptions.score_alpha", self.score_alpha, 0.0, 1.0)
+        number("DriveOptions.near", self.near, 0.0, 1.0)
+        number("DriveOptions.fuller", self.fuller, 0.0, 100.0, open_ends=False)
+        number("DriveOptions.gamma", self.gamma, 0.0, 1e12, open_ends=False)
+        one_of("DriveOptions.above_threshold", self.above_threshold, ("warn", "clip", "error"))
+        one_of("DriveOptions.cv_criterion", self.cv_criterion, ("moment", "prediction"))
+        one_of("DriveOptions.dof", self.dof, ("small", "none"))
+        one_of("DriveOptions.ar_law", self.ar_law, ("chi2", "f"))
+        object.__setattr__(self, "n_law", count("DriveOptions.n_law", self.n_law, minimum=1000))
+        object.__setattr__(self, "cv_grid", _grid(self.cv_grid))
+        if self.ridge is not None:
+            number("DriveOptions.ridge", self.ridge, 0.0, math.inf, open_ends=False)
+        if self.kappa is not None:
+            number("DriveOptions.kappa", self.kappa, -math.inf, math.inf)
+        if self.n_components is not None:
+            object.__setattr__(self, "n_components", count("DriveOptions.n_components", self.n_components, minimum=1))
+        if not isinstance(self.nuisance_folds, Folds):
+            raise OptionError(f"DriveOptions.nuisance_folds={self.nuisance_folds!r} must be a Folds(...).")
+
+
+@dataclass(frozen=True)
+class DriveChoices:
+    """The arguments of one call of `drive`, validated and resolved."""
+
+    rho: str | float
+    shrink_to: str
+    metric: str
+    compare: tuple[str, ...]
+    sets: tuple[str, ...]
+    joint: bool
+    scale: str
+    embedding_control: str
+    level: float
+    seed: int
+    bootstrap: Bootstrap | None
+    covariance: Sandwich
+    intervals: tuple[str, ...]
+    null: float
+    folds: Folds | None
+    fine: DriveOptions
+
+
+def validated_choices(**given: Any) -> DriveChoices:
+    """Check every option before any data are touched (raises OptionError)."""
+    fine = given["options"]
+    if not isinstance(fine, DriveOptions):
+        raise OptionError(f"options={fine!r} must be a DriveOptions(...).")
+    intervals = _several("interval", given["interval"], INTERVALS)
+    if not intervals:
+        raise OptionError(f"interval is empty; allowed: {', '.join(INTERVALS)}.")
+    level = number("level", given["level"], 0.0, 1.0)
+    clustered = given["cluster"] is not None
+    covariance, bootstrap = chosen_uncertainty(
+        given["inference"], given["covariance"], count("n_boot", given["n_boot"]), clustered, level
+    )
+    if bootstrap is None:
+        intervals = tuple(i for i in intervals if i != "recentred") or ("limit",)
+    compare = _several("compare", given["compare"], COMPARATORS)
+    if "kclass" in compare and fine.kappa is None:
+        raise OptionError('compare names "kclass", which needs its kappa: options=DriveOptions(kappa=0.9).')
+    return DriveChoices(
+        rho=checked_rho(given["rho"]),
+        shrink_to=one_of("shrink_to", given["shrink_to"], TARGETS),
+        metric=one_of("metric", given["metric"], METRICS),
+        compare=compare,
+        sets=_several("sets", given["sets"], SETS),
+        joint=bool(given["joint"]),
+        scale=one_of("scale", given["scale"], SCALES),
+        embedding_control=one_of("embedding_control", given["embedding_control"], CONTROLS),
+        level=level,
+        seed=count("seed", given["seed"]),
+        bootstrap=bootstrap,
+        covariance=covariance,
+        intervals=intervals,
+        null=number("null", given["null"], -math.inf, math.inf),
+        folds=_environments(given["rho"], given["folds"]),
+        fine=fine,
+    )
+
+
+def checked_rho(rho: Any) -> str | float:
+    """A rule or a squared radius."""
+    if isinstance(rho, str):
+        if rho not in RULES:
+            raise OptionError(
+                f'rho="{rho}" is not a rule; allowed: {", ".join(RULES)}, or a number >= 0, the squared radius of '
+                f"the ball.{nearest(rho, RULES)}"
+            )
+        return rho
+    return number("rho", rho, 0.0, math.inf, open_ends=False)
+
+
+def chosen_uncertainty(
+    inference: Any, covariance: Any, n_boot: int, clustered: bool, level: float
+) -> tuple[Sandwich, Bootstrap | None]:
+    """The covariance of Wald rows, limit law and diagnostics, and the bootstrap of the recentred rows (or none)."""
+    if isinstance(inference, Sandwich):
+        if covariance is not None and covariance != inference:
+            raise OptionError(f"inference={inference!r} contradicts covariance={covariance!r}; give one of them.")
+        return _checked_sandwich(inference), None
+    if covariance is None:
+        covariance = Sandwich("cluster" if clustered else "hc1")
+    if not isinstance(covariance, Sandwich):
+        raise OptionError(f"covariance={covariance!r} must be a Sandwich(...) or None.")
+    bootstrap = inference
+    if bootstrap is None:
+        if n_boot == 0:
+            return _checked_sandwich(covariance), None
+        bootstrap = Bootstrap(n_boot, "cluster" if clustered else "iid")
+    if not isinstance(bootstrap, Bootstrap):
+        raise OptionError(f"inference={inference!r} must be a Bootstrap(...), a Sandwich(...) or None.")
+    if n_boot not in (999, bootstrap.n):
+        raise OptionError(f"n_boot={n_boot} contradicts inference=Bootstrap(n={bootstrap.n}); give one of them.")
+    _check_bootstrap(bootstrap, level)
+    return _checked_sandwich(covariance), bootstrap
+
+
+def _check_bootstrap(bootstrap: Bootstrap, level: float) -> None:
+    if bootstrap.scheme not in SCHEMES:
+        raise OptionError(
+            f'Bootstrap(scheme="{bootstrap.scheme}") is not offered for drive; allowed: {", ".join(SCHEMES)}. '
+            "No wild variant exists for a minimiser of a norm."
+        )
+    least = draws_needed(level)
+    if bootstrap.n < least:
+        raise OptionError(f"{bootstrap.n} draws have no {level:.0%} interval; use at least {least} draws.")
+
+
+def _checked_sandwich(sandwich: Sandwich) -> Sandwich:
+    if sandwich.kind not in COVARIANCES:
+        raise OptionError(
+            f'Sandwich(kind="{sandwich.kind}") is not defined for instrumental variables here; allowed: '
+            f"{', '.join(COVARIANCES)}."
+        )
+    return sandwich
+
+
+def _environments(rho: Any, folds: Any) -> Folds | None:
+    if folds is not None and not isinstance(folds, Folds):
+        raise OptionError(f"folds={folds!r} must be a Folds(by=...), or None.")
+    if rho == "cv" and (folds is None or folds.by is None):
+        raise OptionError(
+            'rho="cv" leaves out one environment at a time and needs folds=Folds(by="region"), a column of regions, '
+            "years or sensors; random folds hold the same environment on both sides and are not offered."
+        )
+    return folds
+
+
+def _several(argument: str, value: str | Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
+    values = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    for item in values:
+        one_of(argument, item, allowed)
+    if len(set(values)) < len(values):
+        raise OptionError(f"{argument}={list(values)} names something twice.")
+    return values
+
+
+def _grid(value: Any) -> tuple[float, float, int]:
+    low, high, points = value if isinstance(value, Sequence) and len(value) == 3 else (None, None, None)
+    if low is None or high is None or not 0.0 < float(low) < float(high):
+        raise OptionError(f"DriveOptions.cv_grid={value!r} must be (smallest, largest, points) with 0 < smallest.")
+    return float(low), float(high), count("DriveOptions.cv_grid points", points, minimum=3)
