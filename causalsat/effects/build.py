@@ -1,6 +1,7 @@
 """Validating the parts of an effect table and freezing them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def build(
     interval: str,
     conf: tuple[ArrayLike, ArrayLike] | None,
     p_value: ArrayLike | None,
+    statistic: ArrayLike | None,
     unavailable: Mapping[int, str] | None,
     places: ArrayLike | None,
     meta: Mapping[str, Any] | None,
@@ -61,6 +63,8 @@ def build(
         conf=None if conf is None else (vector("conf", conf[0], k), vector("conf", conf[1], k)),
         p_value=None if p_value is None else vector("p_value", p_value, k),
     )  # fmt: skip
+    if statistic is not None:
+        tests = replace(tests, statistic=vector("statistic", statistic, k))
     columns = _columns(index, term, effect, error, tests, _counts(n_obs, k))
     return assemble(tuple(index), columns, facts, carried, reasons=reasons, tests=tests, supplied=given)
 

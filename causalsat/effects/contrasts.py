@@ -9,7 +9,7 @@ from causalsat.effects.carried import Carried
 from causalsat.effects.expression import Linear, is_word, parse
 from causalsat.effects.rows import copied, show_value
 from causalsat.effects.table import EffectTable
-from causalsat.effects.uncertainty import compute_tests
+from causalsat.effects.uncertainty import compute_tests, refuse_interval
 from causalsat.errors import OptionError, number
 from causalsat.inference.intervals import INTERVALS
 
@@ -51,6 +51,7 @@ def _method(table: EffectTable, method: str | None) -> str:
             f'The intervals of this table ("{kind}") came from the estimator and have no rule for a contrast; '
             'pass method="normal", or "percentile" where the table has draws.'
         )
+    refuse_interval(table, kind)
     return kind
 
 

@@ -78,6 +78,7 @@ class EffectTable:
         interval: str = "normal",
         conf: tuple[ArrayLike, ArrayLike] | None = None,
         p_value: ArrayLike | None = None,
+        statistic: ArrayLike | None = None,
         unavailable: Mapping[int, str] | None = None,
         places: ArrayLike | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -109,12 +110,15 @@ class EffectTable:
             Interval ends computed by the estimator itself (kept as given).
         p_value : array-like (k,), optional
             p-values computed by the estimator itself (kept as given).
+        statistic : array-like (k,), optional
+            Test statistics when they are not (estimate - null) / std_error.
         unavailable : mapping of int to str, optional
             Row number to the reason why its numbers are NaN.
         places : array-like (k, 2), optional
             Longitude, latitude in degrees.
         meta : mapping, optional
-            Plain facts; ``level``, ``interval`` and ``unavailable`` are filled in here.
+            Plain facts; ``level``, ``interval`` and ``unavailable`` are filled in here. ``refused_intervals`` names
+            interval methods that would be wrong for these rows, with the reason.
         acceleration, draw_std_error : array-like (k,), (b, k), optional
             For BCa and studentized intervals.
         null : float or array-like (k,)
@@ -132,7 +136,7 @@ class EffectTable:
         return build(
             index, term=term, estimate=estimate, std_error=std_error, n_obs=n_obs, level=level, df=df,
             covariance=covariance, draws=draws, influence=influence, interval=interval, conf=conf, p_value=p_value,
-            unavailable=unavailable, places=places, meta=meta, acceleration=acceleration,
+            statistic=statistic, unavailable=unavailable, places=places, meta=meta, acceleration=acceleration,
             draw_std_error=draw_std_error, null=null,
         )  # fmt: skip
 

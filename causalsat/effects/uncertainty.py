@@ -79,6 +79,13 @@ def _acceleration(method: str, carried: Carried, n_clusters: object) -> np.ndarr
     return acceleration(carried.influence)
 
 
+def refuse_interval(table: "EffectTable", kind: str) -> None:
+    """Raise OptionError when the estimator said that intervals of this kind are wrong for its rows."""
+    reason = table.meta.get("refused_intervals", {}).get(kind)
+    if reason:
+        raise OptionError(f'interval method "{kind}" is refused for these rows: {reason}')
+
+
 def given_reasons(table: "EffectTable") -> dict[int, str]:
     """Row → the reason that was given for its missing estimate or standard error."""
     told = {int(row): why for row, why in table.meta["unavailable"].items()}
@@ -94,6 +101,7 @@ def another_interval(table: "EffectTable", level: float | None, method: str | No
     if method is None and wanted == table.level:
         return table
     kind = str(table.meta["interval"]) if method is None else one_of("method", method, INTERVALS)
+    refuse_interval(table, kind)
     supplied = set(table.meta.get("supplied", []))
     if method is None and "conf" in supplied:
         raise OptionError(
