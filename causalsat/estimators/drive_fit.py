@@ -1,0 +1,207 @@
+"""One fit of DRIVE, or its whole path over the radius, from a problem or from raw arrays."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalsat.estimators.drive_problem import DriveProblem
+
+GRID_POINTS = 121
+
+
+@dataclass(frozen=True, eq=False)
+class DriveFit:
+    """A solution on the solver's scale.
+
+    Attributes
+    ----------
+    rho : float
+        Squared radius.
+    b : np.ndarray
+        (p,) float64 coefficients on the solver's scale (``problem.to_raw`` brings them back).
+    lam : float
+        Implicit ridge penalty: ``b = (A + lam I)^{-1} A b_tsls``; for shrink_to="ols" the weight 1 - kappa.
+    s, t : float
+        Root of the loss at b, and sqrt(1 + ||b||^2) (or the root of the residual variance orthogonal to Z).
+    kappa : float
+        The k-class parameter for shrink_to="ols", else NaN.
+    clipped : bool
+        rho lies above the one that gives least squares (shrink_to="ols" only).
+    status : int
+        0 when b is finite, 1 when the moments are singular.
+    """
+
+    rho: float
+    b: np.ndarray
+    lam: float
+    s: float
+    t: float
+    kappa: float
+    clipped: bool
+    status: int
+
+    @property
+    def objective(self) -> float:
+        """The worst-case root mean square that b minimises."""
+        return float(self.s + np.sqrt(self.rho) * self.t)
+
+
+@dataclass(frozen=True, eq=False)
+class DrivePath:
+    """Solutions at r radii: ``rho``, ``lam``, ``s``, ``t``, ``clipped``, ``status`` are (r,), ``b`` is (r, p)."""
+
+    rho: np.ndarray
+    b: np.ndarray
+    lam: np.ndarray
+    s: np.ndarray
+    t: np.ndarray
+    clipped: np.ndarray
+    status: np.ndarray
+
+
+def solve_drive(problem: DriveProblem, rho: float) -> DriveFit:
+    """The minimiser of ||w - B b|| + sqrt(rho) penalty(b) (Qu and Kwon 2024).
+
+    Consistent for the effect when instruments are relevant and valid and rho stays below the threshold
+    1/(c'A^{-1}c), c the gradient of the penalty; TSLS at rho = 0.
+
+    Parameters
+    ----------
+    problem : DriveProblem
+        Moments and target.
+    rho : float
+        Squared radius on the problem's scale, not negative.
+    """
+    path = solve_path(problem, np.array([rho], dtype=np.float64))
+    lam = float(path.lam[0])
+    kappa = 1.0 - lam if problem.shrink_to == "ols" else float("nan")
+    return DriveFit(
+        rho=float(rho),
+        b=path.b[0],
+        lam=lam,
+        s=float(path.s[0]),
+        t=float(path.t[0]),
+        kappa=kappa,
+        clipped=bool(path.clipped[0]),
+        status=int(path.status[0]),
+    )
+
+
+def solve_path(problem: DriveProblem, rhos: np.ndarray) -> DrivePath:
+    """Solutions at every radius (r,) from one decomposition.
+
+    Parameters
+    ----------
+    problem : DriveProblem
+        Moments and target.
+    rhos : np.ndarray
+        (r,) float64 squared radii, not negative.
+    """
+    from causalsat.kernels.drive_root import CLIPPED
+    from causalsat.kernels.precision import float64
+
+    rhos = np.atleast_1d(np.asarray(rhos, dtype=np.float64))
+    with float64():
+        if problem.shrink_to == "ols":
+            moments = problem.rows.moments
+            parts = (problem.B, problem.w, moments.XMX, moments.XMy, np.float64(moments.yMy))
+            root = _ols_path(problem.just_identified)(*parts, rhos)
+        else:
+            root = _zero_path(problem.just_identified)(problem.B, problem.w, rhos)
+        b, lam, s, t, status = (np.asarray(part) for part in root)
+    clipped = status == CLIPPED
+    return DrivePath(rhos, b, lam, s, t, clipped, np.where(clipped, 0, status))
+
+
+def default_grid(problem: DriveProblem, lambda_min: float, rho_hat: float) -> np.ndarray:
+    """(122,) radii: 0, then 121 log-spaced from 1e-4 lambda_min to 10 rho_hat.
+
+    Parameters
+    ----------
+    problem : DriveProblem
+        Gives the scale where a bound is zero or infinite.
+    lambda_min : float
+        Smallest eigenvalue of A.
+    rho_hat : float
+        Plug-in threshold.
+    """
+    largest = float(np.linalg.eigvalsh(problem.A)[-1]) or 1.0
+    top = 10.0 * (rho_hat if 0.0 < rho_hat < np.inf else largest)
+    low = 1e-4 * (lambda_min if 0.0 < lambda_min < top else 1e-8 * top)
+    return np.concatenate([[0.0], np.geomspace(low, top, GRID_POINTS)])
+
+
+def fast_fit(
+    y: np.ndarray, X: np.ndarray, Z: np.ndarray, rho: float, C: np.ndarray | None = None, scale: str = "unit"
+) -> np.ndarray:
+    """Coefficients (p,) in raw units from raw arrays with the least work: one Gram matrix, one Cholesky factor.
+
+    Forming the Gram matrix squares the condition number; :func:`solve_drive` works from a QR decomposition instead.
+
+    Parameters
+    ----------
+    y, X, Z : np.ndarray
+        (n,), (n, p), (n, q) float64, q >= p.
+    rho : float
+        Squared radius on the scale named by ``scale``.
+    C : np.ndarray, optional
+        (n, m) covariates, linearly independent, to partial out (the constant is not added).
+    scale : str
+        "unit" or "raw".
+    """
+    from causalsat.kernels.precision import float64
+
+    m, q, p = (0 if C is None else C.shape[1]), Z.shape[1], X.shape[1]
+    columns = np.column_stack([*([] if C is None else [C]), Z, X, y])
+    gram = columns.T @ columns / y.shape[0]
+    with float64():
+        return np.asarray(_from_gram(m, q, p, scale == "unit")(gram, np.float64(rho)))
+
+
+@functools.cache
+def _zero_path(just_identified: bool) -> Callable[..., Any]:
+    import jax
+
+    from causalsat.kernels.drive_root import drive_root, reduced
+
+    def path(B: Any, w: Any, rhos: Any) -> Any:
+        red = reduced(B, w, just_identified)
+        return jax.vmap(lambda rho: drive_root(red, rho))(rhos)
+
+    return jax.jit(path)
+
+
+@functools.cache
+def _ols_path(just_identified: bool) -> Callable[..., Any]:
+    import jax
+
+    from causalsat.kernels.drive_root import ols_root
+
+    def path(B: Any, w: Any, V: Any, v: Any, u: Any, rhos: Any) -> Any:
+        return jax.vmap(lambda rho: ols_root(B, w, V, v, u, rho, just_identified))(rhos)
+
+    return jax.jit(path)
+
+
+@functools.cache
+def _from_gram(m: int, q: int, p: int, unit: bool) -> Callable[..., Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from causalsat.kernels.drive_root import drive_root, reduced
+
+    def fit(gram: Any, rho: Any) -> Any:
+        fixed = m + q
+        lower = jnp.linalg.cholesky(gram[:fixed, :fixed])
+        across = jax.scipy.linalg.solve_triangular(lower, gram[:fixed, fixed:], lower=True)
+        sd = jnp.ones(p + 1, gram.dtype)
+        if unit:
+            sd = jnp.sqrt(jnp.diagonal(gram)[fixed:] - jnp.sum(across[:m] ** 2, axis=0))
+        inside = across[m:] / sd[None, :]
+        root = drive_root(reduced(inside[:, :p], inside[:, p], q == p), rho)
+        return root.b * sd[p] / sd[:p]
+
+    return jax.jit(fit)
