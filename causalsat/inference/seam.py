@@ -100,6 +100,7 @@ def bootstrap_draws(
     seed: int,
     fit: Callable[..., Any] | None = None,
     moments: Moments | None = None,
+    constants: Any = None,
     first: int = 0,
     count: int | None = None,
     strata: np.ndarray | None = None,
@@ -129,6 +130,9 @@ def bootstrap_draws(
     moments : Moments, optional
         The shortcut for estimators made of sums: contributions are summed per unit first, so that the cost is one
         matrix product and one batched solve per 50 draws.
+    constants : Any, optional
+        Arrays (or a tree of them) passed on as ``moments.solve(total, constants)``: what stays fixed over draws but
+        changes between calls, so that it does not become part of the compiled code.
     first, count : int
         The draws wanted; all of ``bootstrap.n`` by default.
     strata : np.ndarray, optional
@@ -175,7 +179,9 @@ def bootstrap_draws(
         first, number = request(bootstrap, plan, first, count)
         errors = None
         if moments is not None:
-            values, status, errors = _moment_draws(design, plan, moments, seed, first, number, std_error, progress)
+            values, status, errors = _moment_draws(
+                design, plan, moments, constants, seed, first, number, std_error, progress
+            )
         elif host:
             values, status = _host_draws(design, plan, fit, seed, first, number, progress)
         else:
@@ -184,8 +190,17 @@ def bootstrap_draws(
 
 
 def _moment_draws(
-    design: Any, plan: Plan, moments: Moments, seed: int, first: int, number: int, with_error: bool, progress: Progress
+    design: Any,
+    plan: Plan,
+    moments: Moments,
+    constants: Any,
+    seed: int,
+    first: int,
+    number: int,
+    with_error: bool,
+    progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    import jax
     import jax.numpy as jnp
 
     from causalsat.kernels.replicates import moment_tile
@@ -194,9 +209,11 @@ def _moment_draws(
         raise OptionError(f"{type(moments).__name__} states no standard error inside a draw (std_error=True).")
     sums = _unit_sums(design, plan, moments)
     columns, key, arrays = jnp.asarray(_padded(sums, plan.padded)), run_key(seed), device_arrays(plan)
+    fixed = jax.tree.map(jnp.asarray, constants)
+    chosen = {"sampler": plan.sampler, "moments": moments, "with_error": with_error}
 
     def call(start: Any) -> Any:
-        return moment_tile(key, start, arrays, columns, sampler=plan.sampler, moments=moments, with_error=with_error)
+        return moment_tile(key, start, arrays, columns, fixed, **chosen)
 
     values, status, errors = run_tiles(call, first, number, progress=progress)
     return values, status, errors if with_error else None

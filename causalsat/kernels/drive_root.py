@@ -2,8 +2,8 @@
 
 Notation. ``B = L^{-1} Z'X/n`` (q, p) and ``w = L^{-1} Z'y/n`` (q,) with ``L L' = Z'Z/n``, so that
 ``||P_Z(y - X b)||^2/n = ||w - B b||^2 = J0 + (b - b_tsls)'A(b - b_tsls)`` with ``A = B'B``. DRIVE (Qu and Kwon 2024)
-minimises ``||w - B b|| + sqrt(rho) sqrt(1 + ||b||^2)``. Its first-order condition is
-``b(lam) = (A + lam I)^{-1} A b_tsls`` at the root of ``lam t(lam) = sqrt(rho) s(lam)`` with s the root of the loss and t
+minimises ``||w - B b|| + sqrt(rho) sqrt(1 + ||b||^2)``. Its first-order condition:
+``b(lam) = (A + lam I)^{-1} A b_tsls`` at the root of ``lam t(lam) = sqrt(rho) s(lam)``, s the root of the loss, t
 that of ``1 + ||b||^2``.
 """
 

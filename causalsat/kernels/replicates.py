@@ -62,15 +62,25 @@ def weights_only(seed: Array, first: Array, arrays: Any, *, sampler: Sampler) ->
 
 @functools.partial(jax.jit, static_argnames=("sampler", "moments", "with_error"))
 def moment_tile(
-    seed: Array, first: Array, arrays: Any, contributions: Array, *, sampler: Sampler, moments: Any, with_error: bool
+    seed: Array,
+    first: Array,
+    arrays: Any,
+    contributions: Array,
+    constants: Any = None,
+    *,
+    sampler: Sampler,
+    moments: Any,
+    with_error: bool,
 ) -> tuple[Array, Array, Array]:
     """One tile of a moment estimator: estimates (50, k), statuses (50,), own standard errors (50, k) or (50, 0).
 
-    ``contributions`` (u, m) are sums per unit; ``moments`` solves the weighted totals (m,) of each replicate.
+    ``contributions`` (u, m) are sums per unit; ``moments`` solves the weighted totals (m,) of each replicate, given
+    ``constants`` where there are any: arrays that change without compiling again.
     """
     weights = weight_tile(sampler, seed, first, arrays)
     totals = blocked_product(weights, contributions)
-    estimates, status = jax.vmap(lambda total: checked(*moments.solve(total)))(totals)
+    extra = () if constants is None else (constants,)
+    estimates, status = jax.vmap(lambda total: checked(*moments.solve(total, *extra)))(totals)
     if not with_error:
         return estimates, status, jnp.zeros((TILE, 0), jnp.float64)
 
@@ -102,20 +112,25 @@ def fit_tile(
     return jax.lax.map(one, weights, batch_size=FIT_BATCH)
 
 
-def solve_gram(gram: Array, cross: Array) -> tuple[Array, Array]:
-    """Coefficients of a (p, p) Gram and a (p,) cross moment, with the status ``singular`` for collinear columns.
+def full_rank_factor(gram: Array) -> tuple[Array, Array, Array]:
+    """Cholesky factor of a (p, p) Gram scaled to unit diagonal, the scale (p,), and whether its rank is full.
 
-    The Gram is scaled to unit diagonal; the squared Cholesky pivot of a column is one minus its R^2 on the columns
-    before it.
+    The squared pivot of a column is one minus its R^2 on the columns before it. The identity replaces the factor of a
+    deficient Gram, so that nothing downstream divides by zero.
     """
     diagonal = jnp.diagonal(gram)
     scale = jnp.sqrt(jnp.where(diagonal > 0.0, diagonal, 1.0))
     factor = jnp.linalg.cholesky(gram / (scale[:, None] * scale[None, :]))
     pivots = jnp.diagonal(factor) ** 2
     fine = jnp.all(jnp.isfinite(factor)) & (jnp.min(pivots) > _PIVOT) & jnp.all(diagonal > 0.0)
-    safe = jnp.where(fine, factor, jnp.eye(gram.shape[0], dtype=jnp.float64))
-    half = jax.scipy.linalg.solve_triangular(safe, cross / scale, lower=True)
-    beta = jax.scipy.linalg.solve_triangular(safe, half, lower=True, trans=1) / scale
+    return jnp.where(fine, factor, jnp.eye(gram.shape[0], dtype=jnp.float64)), scale, fine
+
+
+def solve_gram(gram: Array, cross: Array) -> tuple[Array, Array]:
+    """Coefficients of a (p, p) Gram and a (p,) cross moment, with the status ``singular`` for collinear columns."""
+    factor, scale, fine = full_rank_factor(gram)
+    half = jax.scipy.linalg.solve_triangular(factor, cross / scale, lower=True)
+    beta = jax.scipy.linalg.solve_triangular(factor, half, lower=True, trans=1) / scale
     return beta, jnp.where(fine, int(Status.ok), int(Status.singular))
 
 

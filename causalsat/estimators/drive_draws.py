@@ -1,0 +1,244 @@
+"""Bootstrap draws of DRIVE and TSLS from moments: resampled rows, clusters or tiles, or multipliers."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalsat.estimators.drive_problem import DriveProblem
+from causalsat.inference.options import Bootstrap
+from causalsat.inference.seam import Draws, bootstrap_draws, multiplier_draws
+from causalsat.progress import Progress
+
+WIDEST_REFIT = 64
+_MANY_ROWS_PER_UNIT = 32
+
+
+@dataclass(frozen=True)
+class DriveMoments:
+    """DRIVE and TSLS as functions of the weighted Gram matrix of [C Z X y]: 2p estimates per draw.
+
+    The m sums are the upper triangle of the Gram of [C Z] by rows, the cross moments of [C Z] with [X y] by rows, for
+    the target "ols" the upper triangle of the Gram of [X y], and the total weight. A draw whose [C Z], or whose
+    projected treatments, are collinear has status ``singular``.
+
+    Attributes
+    ----------
+    m, q, p : int
+        Covariates, instruments and treatments.
+    target : str
+        "zero" or "ols".
+    held : bool
+        The metric of the moments is the full sample's (metric="gmm") instead of the draw's (Z'Z/n)^{-1}.
+    """
+
+    m: int
+    q: int
+    p: int
+    target: str
+    held: bool
+
+    def contributions(self, design: Any) -> np.ndarray:
+        """(n, sums); the design is (D (n, m + q + p + 1), omega (n,))."""
+        columns, omega = np.ascontiguousarray(design[0].T), design[1]
+        rows, cols = self.pairs()
+        out = np.empty((omega.size, rows.size + 1))
+        for at, (i, j) in enumerate(zip(rows, cols)):
+            np.multiply(columns[i], columns[j], out=out[:, at])
+        out[:, -1] = 1.0
+        return out if np.all(omega == 1.0) else out * omega[:, None]
+
+    def aggregated(self, design: Any, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """(u, sums) over the rows ``order[starts[u]:starts[u + 1]]``: one small Gram matrix per unit."""
+        D, omega = design[0][order], design[1][order]
+        stops = np.append(starts[1:], order.size)
+        rows, cols = self.pairs()
+        total = np.empty((starts.size, rows.size + 1))
+        if order.size < _MANY_ROWS_PER_UNIT * starts.size:
+            columns = np.ascontiguousarray((D * np.sqrt(omega)[:, None]).T)
+            for at, (i, j) in enumerate(zip(rows, cols)):
+                total[:, at] = np.add.reduceat(columns[i] * columns[j], starts)
+        else:
+            left = D * omega[:, None]
+            for unit, (start, stop) in enumerate(zip(starts, stops)):
+                total[unit, :-1] = (left[start:stop].T @ D[start:stop])[rows, cols]
+        total[:, -1] = np.add.reduceat(omega, starts)
+        return total
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of D whose products are summed."""
+        fixed, width = self.m + self.q, self.m + self.q + self.p + 1
+        rows, cols = np.triu_indices(fixed)
+        across = np.meshgrid(np.arange(fixed), np.arange(fixed, width), indexing="ij")
+        parts = [(rows, cols), (across[0].ravel(), across[1].ravel())]
+        if self.target == "ols":
+            last = np.triu_indices(self.p + 1)
+            parts.append((last[0] + fixed, last[1] + fixed))
+        return np.concatenate([r for r, _ in parts]), np.concatenate([c for _, c in parts])
+
+    def solve(self, moments: Any, constants: Any) -> tuple[Any, Any]:
+        """(2p,) DRIVE then TSLS from the totals; ``constants`` are (rho, centre (q,)), centre taken off Z'y/n."""
+        import jax.numpy as jnp
+
+        from causalsat.kernels.drive_root import SINGULAR, drive_root, ols_root, reduced
+        from causalsat.kernels.replicates import Status
+
+        rho, centre = constants
+        p, just = self.p, self.q == self.p
+        B, w, outer, fine = self._moments(moments, centre)
+        red = reduced(B, w, just)
+        if self.target == "ols":
+            root = ols_root(B, w, outer[:p, :p], outer[:p, p], outer[p, p], rho, just)
+        else:
+            root = drive_root(red, rho)
+        fine &= (root.status != SINGULAR) & (jnp.min(red.a) > 1e-20 * jnp.max(red.a))
+        return jnp.concatenate([root.b, red.b_tsls]), jnp.where(fine, int(Status.ok), int(Status.singular))
+
+    def _moments(self, total: Any, centre: Any) -> tuple[Any, Any, Any, Any]:
+        """B (q, p), w (q,), the Gram of [X y] orthogonal to [C Z] (or an empty one), and whether [C Z] has full rank.
+
+        The factor of the Gram of [C Z] holds in its last rows the factor of Z'Z net of C.
+        """
+        import jax
+        import jax.numpy as jnp
+
+        from causalsat.kernels.replicates import full_rank_factor
+
+        m, q, p = self.m, self.q, self.p
+        fixed, mean = m + q, total / total[-1]
+        square = _square(fixed)
+        split = fixed * (fixed + 1) // 2
+        gram = mean[square]
+        across = mean[split : split + fixed * (p + 1)].reshape(fixed, p + 1)
+        lower, scale, fine = full_rank_factor(gram)
+        shift = jnp.concatenate([jnp.zeros(m, jnp.float64), centre])
+        sides = jnp.concatenate([across, shift[:, None]], axis=1) / scale[:, None]
+        half = jax.scipy.linalg.solve_triangular(lower, sides, lower=True)
+        inside, moved = half[m:, : p + 1], half[m:, p + 1]
+        outer = jnp.zeros((0, 0), jnp.float64)
+        if self.target == "ols":
+            start = split + fixed * (p + 1)
+            outer = mean[start : start + (p + 1) * (p + 2) // 2][_square(p + 1)] - half[:, : p + 1].T @ half[:, : p + 1]
+        if self.held:
+            turn = lower[m:, m:] * scale[m:, None]
+            inside, moved = turn @ inside, turn @ moved
+        return inside[:, :p], inside[:, p] - moved, outer, fine
+
+
+def recentred_draws(
+    problem: DriveProblem, rho: float, bootstrap: Bootstrap, *, seed: int, progress: Progress = False
+) -> Draws:
+    """Draws of DRIVE and TSLS whose moments are recentred at the TSLS estimate (Hall and Horowitz 1996).
+
+    From each resample's Z'y/n the full sample's Z'e/n, e the TSLS residuals, is taken off, so that the moment
+    condition holds exactly in the bootstrap world. Valid for strong instruments and a radius below the threshold, when
+    the units of the scheme are independent. The radius and the scale of the columns are those of the full sample.
+
+    Parameters
+    ----------
+    problem : DriveProblem
+        The fitted problem. ``problem.rows.controls`` are partialled out again in each draw unless
+        ``bootstrap.refit`` is False or the columns of [C Z X y] are more than 64.
+    rho : float
+        Squared radius.
+    bootstrap : Bootstrap
+        "iid", "cluster", "block" or "bayes" resample; "multiplier" perturbs only Z'e/n and keeps everything else.
+        With metric="gmm" the weight matrix W is held at its full-sample value in every draw.
+    seed : int
+        The same seed gives the same bits for any number of draws before or after.
+    progress : bool or callable, optional
+        Progress bar.
+
+    Returns
+    -------
+    Draws
+        (b, 2p) on the solver's scale: DRIVE, then TSLS. Failed draws are rows of NaN, counted by status.
+    """
+    return _draws(problem, rho, bootstrap, seed, progress, recentre=True)
+
+
+def plain_draws(
+    problem: DriveProblem, rho: float, bootstrap: Bootstrap, *, seed: int, progress: Progress = False
+) -> Draws:
+    """Draws as in :func:`recentred_draws` without recentring: for the pseudo-true value above the threshold.
+
+    There the estimator is a smooth M-estimator, for which the plain basic bootstrap is valid.
+    """
+    return _draws(problem, rho, bootstrap, seed, progress, recentre=False)
+
+
+def _draws(
+    problem: DriveProblem, rho: float, bootstrap: Bootstrap, seed: int, progress: Progress, *, recentre: bool
+) -> Draws:
+    rows = problem.rows
+    turned = rows.Z @ problem.root.T
+    residuals = rows.residuals(problem.b_tsls)
+    scores = (rows.weights * residuals)[:, None] * turned
+    centre = scores.mean(axis=0)
+    if bootstrap.scheme == "multiplier":
+        return _multiplier_draws(problem, rho, bootstrap, seed, progress, scores - centre, recentre)
+    width = rows.controls.shape[1] + rows.q + rows.p + 1
+    refit = bootstrap.refit and rows.controls.shape[1] > 0 and width <= WIDEST_REFIT
+    controls = _orthonormal(rows.controls, rows.weights) if refit else rows.controls[:, :0]
+    columns = np.column_stack([controls, turned, rows.X, rows.y])
+    moments = DriveMoments(controls.shape[1], rows.q, rows.p, target=problem.shrink_to, held=problem.metric == "gmm")
+    constants = (np.float64(rho), centre if recentre else np.zeros_like(centre))
+    return bootstrap_draws(
+        (columns, rows.weights), bootstrap, rows.sampling, seed=seed, moments=moments, constants=constants,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _orthonormal(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(n, m) columns with the same span and weighted second moments equal to the identity."""
+    triangular = np.linalg.qr(columns * np.sqrt(weights)[:, None], mode="r")
+    return np.asarray(np.linalg.solve(triangular.T, columns.T).T * np.sqrt(columns.shape[0]))
+
+
+def _multiplier_draws(
+    problem: DriveProblem,
+    rho: float,
+    bootstrap: Bootstrap,
+    seed: int,
+    progress: Progress,
+    scores: np.ndarray,
+    recentre: bool,
+) -> Draws:
+    from dataclasses import replace
+
+    from causalsat.kernels.precision import float64
+
+    moments = problem.rows.moments
+    start = problem.B @ problem.b_tsls if recentre else problem.w
+    drawn = multiplier_draws(start, scores, bootstrap, problem.rows.sampling, seed=seed, progress=progress)
+    with float64():
+        parts = (moments.XMX, moments.XMy, np.float64(moments.yMy))
+        solve = _fixed_design(problem.shrink_to, problem.just_identified)
+        values = np.asarray(solve(problem.B, drawn.values, *parts, np.float64(rho)))
+    return replace(drawn, values=values)
+
+
+@functools.cache
+def _fixed_design(target: str, just_identified: bool) -> Callable[..., Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from causalsat.kernels.drive_root import drive_root, ols_root, reduced
+
+    def one(B: Any, w: Any, V: Any, v: Any, u: Any, rho: Any) -> Any:
+        red = reduced(B, w, just_identified)
+        root = ols_root(B, w, V, v, u, rho, just_identified) if target == "ols" else drive_root(red, rho)
+        return jnp.concatenate([root.b, red.b_tsls])
+
+    return jax.jit(jax.vmap(one, in_axes=(None, 0, None, None, None, None)))
+
+
+@functools.cache
+def _square(p: int) -> np.ndarray:
+    """(p, p) position of each Gram entry in the packed upper triangle."""
+    rows, cols = np.triu_indices(p)
+    square = np.empty((p, p), dtype=np.int32)
+    square[rows, cols] = square[cols, rows] = np.arange(rows.size)
+    return square
