@@ -178,7 +178,7 @@ def kleibergen_paap(rows: IvRows, found: Pencil, scores: FirstStageScores) -> Te
 
 
 def sanderson_windmeijer(rows: IvRows) -> tuple[Test, ...]:
-    """Conditional F of each treatment given the others (several treatments, homoskedastic).
+    """Conditional F of each treatment given the others, homoskedastic; with one treatment the classical F.
 
     r = X_j - X_{-j} delta with delta by TSLS; F_j = (r'P_Z r/(q - p + 1))/(r'M_Z r/d1), law F(q - p + 1, d1) when the
     instruments do not move X_j beyond what moves the other treatments.
@@ -187,8 +187,6 @@ def sanderson_windmeijer(rows: IvRows) -> tuple[Test, ...]:
     ----------
     Sanderson & Windmeijer (2016), "A weak instrument F-test in linear IV models with multiple endogenous variables".
     """
-    if rows.p == 1:
-        return ()
     return tuple(_conditional(rows, j) for j in range(rows.p))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -54,8 +55,10 @@ class FirstStage:
         Effective degrees of freedom K behind each critical value.
     cragg_donald, kleibergen_paap : Test
         Rank tests; ``f`` is the printed F.
-    sanderson_windmeijer : tuple of Test
-        Conditional F per treatment (several treatments, else empty).
+    sanderson_windmeijer : np.ndarray
+        (p,) conditional F of each treatment given the others; with one treatment the classical F.
+    conditional : tuple of Test
+        The same with laws and p-values.
     stock_yogo_bias, stock_yogo_size : CriticalValues
         Critical values of the classical (Cragg-Donald) F.
     covariance : str
@@ -80,7 +83,8 @@ class FirstStage:
     effective_degrees: dict[int, float]
     cragg_donald: Test
     kleibergen_paap: Test
-    sanderson_windmeijer: tuple[Test, ...]
+    sanderson_windmeijer: np.ndarray
+    conditional: tuple[Test, ...]
     stock_yogo_bias: CriticalValues
     stock_yogo_size: CriticalValues
     covariance: str
@@ -96,7 +100,7 @@ class FirstStage:
         """
         if len(self.treatments) == 1:
             return not self.f_effective > self.effective_critical[10]
-        low = min(test.statistic for test in self.sanderson_windmeijer)
+        low = float(self.sanderson_windmeijer.min())
         rank = self.kleibergen_paap.f if not math.isnan(self.kleibergen_paap.f) else self.cragg_donald.f
         return not (low > RULE_OF_THUMB and rank > RULE_OF_THUMB)
 
@@ -128,7 +132,7 @@ def first_stage(rows: IvRows, sandwich: Sandwich) -> FirstStage:
     Shea (1997); Cragg & Donald (1993); Stock & Yogo (2005); Kleibergen & Paap (2006); Montiel Olea & Pflueger (2013);
     Sanderson & Windmeijer (2016).
     """
-    scores, found = first_stage_scores(rows, sandwich), pencil(rows)
+    scores, found, conditional = first_stage_scores(rows, sandwich), pencil(rows), sanderson_windmeijer(rows)
     partial, shea = partial_r2(rows)
     classical, p_classical, law_classical = _classical_f(rows)
     robust, p_robust, law_robust, unavailable = _robust_f(rows, scores)
@@ -150,7 +154,8 @@ def first_stage(rows: IvRows, sandwich: Sandwich) -> FirstStage:
         effective_degrees=critical.degrees or {},
         cragg_donald=cragg_donald(rows, found),
         kleibergen_paap=kleibergen_paap(rows, found, scores),
-        sanderson_windmeijer=sanderson_windmeijer(rows),
+        sanderson_windmeijer=np.array([test.statistic for test in conditional]),
+        conditional=conditional,
         stock_yogo_bias=bias_critical_values(rows.p, rows.q),
         stock_yogo_size=size_critical_values(rows.p, rows.q),
         covariance=scores.words,
@@ -261,7 +266,7 @@ def _relevance_check(rows: IvRows, stage: FirstStage, j: int) -> CheckResult:
         text += (
             " The instruments do not detectably move this treatment: read the Anderson-Rubin set, not the estimates."
         )
-    table = {
+    table: dict[str, list[Any]] = {
         "quantity": ["partial_r2", "shea_r2", "f_classical", "p_classical", "f_robust", "p_robust"],
         "value": [
             float(column[j])
@@ -275,7 +280,10 @@ def _relevance_check(rows: IvRows, stage: FirstStage, j: int) -> CheckResult:
 
 def _effective_check(stage: FirstStage) -> CheckResult:
     shares = list(stage.effective_critical)
-    table = {"bias_share_percent": shares, "critical_value": [stage.effective_critical[s] for s in shares]}
+    table: dict[str, list[Any]] = {
+        "bias_share_percent": shares,
+        "critical_value": [stage.effective_critical[s] for s in shares],
+    }
     reason = stage.unavailable.get("effective_f")
     if reason:
         return CheckResult("effective_f", None, math.nan, f"No effective F: {reason}.", table)
@@ -298,7 +306,7 @@ def _effective_check(stage: FirstStage) -> CheckResult:
 def _rank_check(test: Test) -> CheckResult:
     if not test.law:
         return CheckResult(test.name, None, math.nan, test.text)
-    table = {
+    table: dict[str, list[Any]] = {
         "quantity": ["f", "chi2", "df", "p_value", "factor"],
         "value": [test.f, test.statistic, test.df[0], test.p_value, test.factor],
     }
@@ -309,7 +317,7 @@ def _rank_check(test: Test) -> CheckResult:
 
 def _stock_yogo_check(rows: IvRows, stage: FirstStage) -> CheckResult:
     f, bias, size = stage.cragg_donald.f, stage.stock_yogo_bias, stage.stock_yogo_size
-    table: dict[str, list[object]] = {"criterion": [], "percent": [], "critical_value": [], "exceeded": []}
+    table: dict[str, list[Any]] = {"criterion": [], "percent": [], "critical_value": [], "exceeded": []}
     for name, found in (("bias", bias), ("size", size)):
         for percent, value in found.values.items():
             table["criterion"].append(name)
@@ -334,8 +342,8 @@ def _stock_yogo_check(rows: IvRows, stage: FirstStage) -> CheckResult:
 
 
 def _conditional_check(stage: FirstStage) -> CheckResult:
-    tests = stage.sanderson_windmeijer
-    low = min(test.statistic for test in tests)
+    tests = stage.conditional
+    low = float(stage.sanderson_windmeijer.min())
     text = f"Sanderson-Windmeijer: {'; '.join(test.text for test in tests)}."
     ordinary = min(float(value) for value in stage.f_classical)
     if low <= RULE_OF_THUMB < ordinary:
@@ -345,7 +353,7 @@ def _conditional_check(stage: FirstStage) -> CheckResult:
         )
     elif low <= RULE_OF_THUMB:
         text += f" The smallest is at most {RULE_OF_THUMB:g}: the treatments are weakly identified."
-    table = {
+    table: dict[str, list[Any]] = {
         "treatment": list(stage.treatments),
         "conditional_f": [test.statistic for test in tests],
         "p_value": [test.p_value for test in tests],

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -280,7 +281,7 @@ def validity_checks(rows: IvRows, sandwich: Sandwich) -> list[CheckResult]:
     return out + [_endogeneity(test) for test in tests]
 
 
-def _table(test: Test) -> dict[str, list[object]]:
+def _table(test: Test) -> dict[str, list[Any]]:
     names = ["statistic", *(f"df{k + 1}" for k in range(len(test.df))), "p_value", "factor"]
     return {"quantity": list(names), "value": [test.statistic, *test.df, test.p_value, test.factor]}
 
