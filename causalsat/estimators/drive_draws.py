@@ -193,7 +193,7 @@ def _draws(
 
 def _orthonormal(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(n, m) columns with the same span and weighted second moments equal to the identity."""
-    triangular = np.linalg.qr(columns * np.sqrt(weights)[:, None], mode="r")
+    triangular = np.linalg.qr(columns * np.sqrt(weights)[:, None])[1]
     return np.asarray(np.linalg.solve(triangular.T, columns.T).T * np.sqrt(columns.shape[0]))
 
 

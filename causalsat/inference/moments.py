@@ -22,6 +22,18 @@ class Moments(Protocol):
         ...
 
 
+class ConstantsMoments(Protocol):
+    """Moments whose solution also reads arrays that are fixed over draws (``bootstrap_draws(constants=...)``)."""
+
+    def contributions(self, design: Any) -> Any:
+        """As for :class:`Moments`."""
+        ...
+
+    def solve(self, moments: Any, constants: Any) -> tuple[Any, Any]:
+        """Estimates (k,) and status from weighted totals (m,) and the constants; pure JAX."""
+        ...
+
+
 @runtime_checkable
 class OwnError(Protocol):
     """Moments that can state a standard error inside each draw, for studentized intervals."""

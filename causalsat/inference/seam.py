@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import BootstrapFailureWarning, DataError, OptionError, warn
-from causalsat.inference.moments import Aggregating, MeanMoments, Moments, OlsMoments, OwnError
+from causalsat.inference.moments import Aggregating, ConstantsMoments, MeanMoments, Moments, OlsMoments, OwnError
 from causalsat.inference.options import Bootstrap
 from causalsat.inference.resampling import (
     counter_based,
@@ -99,7 +99,7 @@ def bootstrap_draws(
     *,
     seed: int,
     fit: Callable[..., Any] | None = None,
-    moments: Moments | None = None,
+    moments: Moments | ConstantsMoments | None = None,
     constants: Any = None,
     first: int = 0,
     count: int | None = None,
@@ -192,7 +192,7 @@ def bootstrap_draws(
 def _moment_draws(
     design: Any,
     plan: Plan,
-    moments: Moments,
+    moments: Moments | ConstantsMoments,
     constants: Any,
     seed: int,
     first: int,
@@ -210,7 +210,7 @@ def _moment_draws(
     sums = _unit_sums(design, plan, moments)
     columns, key, arrays = jnp.asarray(_padded(sums, plan.padded)), run_key(seed), device_arrays(plan)
     fixed = jax.tree.map(jnp.asarray, constants)
-    chosen = {"sampler": plan.sampler, "moments": moments, "with_error": with_error}
+    chosen: dict[str, Any] = {"sampler": plan.sampler, "moments": moments, "with_error": with_error}
 
     def call(start: Any) -> Any:
         return moment_tile(key, start, arrays, columns, fixed, **chosen)
@@ -219,7 +219,7 @@ def _moment_draws(
     return values, status, errors if with_error else None
 
 
-def _unit_sums(design: Any, plan: Plan, moments: Moments) -> np.ndarray:
+def _unit_sums(design: Any, plan: Plan, moments: Moments | ConstantsMoments) -> np.ndarray:
     """(u, m) contributions per resampling unit, summed over rows sorted by unit so that the order is fixed."""
     if not plan.rows_are_units and isinstance(moments, Aggregating):
         return moments.aggregated(design, *plan.sorted_rows())

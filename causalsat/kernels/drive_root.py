@@ -193,7 +193,7 @@ def _root(slope: Callable[[Array], Array], top: Array, at_zero: Array) -> Array:
         return slope(jnp.where(at_zero, 1.0, lam)) * jnp.where(at_zero, 0.0, 1.0) + jnp.where(at_zero, lam, 0.0)
 
     def solve(function: Callable[[Array], Array], _: Array) -> Array:
-        def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(step: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bracket
             middle = 0.5 * (low + high)
             below = function(middle) < 0.0
@@ -201,7 +201,7 @@ def _root(slope: Callable[[Array], Array], top: Array, at_zero: Array) -> Array:
 
         low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (jnp.zeros_like(top), top))
         lam = 0.5 * (low + high)
-        for _ in range(NEWTON_STEPS):
+        for _step in range(NEWTON_STEPS):
             value, rate = jax.jvp(function, (lam,), (jnp.ones_like(lam),))
             proposal = lam - value / jnp.where(rate > 0.0, rate, jnp.inf)
             better = (proposal >= low) & (proposal <= high) & (jnp.abs(function(proposal)) < jnp.abs(value))
