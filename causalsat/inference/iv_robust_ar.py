@@ -1,0 +1,262 @@
+"""The Anderson-Rubin test with a robust variance: heteroskedastic, clustered or spatial errors."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from causalsat.inference.covariance import pair_sum, positive_part
+from causalsat.inference.iv_covariance import moment_variance, resolved_sandwich
+from causalsat.inference.iv_pencil import Pencil, pencil_of, undefined
+from causalsat.inference.iv_quadratic import LINE, Pieces, moved, union
+from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.options import Sandwich
+
+ANGLES = 2001
+_BISECTIONS = 60
+_SINGULAR = 1e-11
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedForm:
+    """Moments of [y - X b_tsls, X] with instruments, and the variance of their errors, columns on a unit scale.
+
+    Attributes
+    ----------
+    pencil : Pencil
+        Scale, centre and counts.
+    g : np.ndarray
+        (q, 1 + p) float64 moments in coordinates where Z'Z/n is the identity.
+    V : np.ndarray
+        (1 + p, 1 + p, q, q) float64 variance of sqrt(n) times the moments, from reduced-form residuals.
+    notes : tuple of str
+        What was clipped.
+    """
+
+    pencil: Pencil
+    g: np.ndarray
+    V: np.ndarray
+    notes: tuple[str, ...] = field(default=())
+
+    def statistic(self, U: np.ndarray) -> np.ndarray:
+        """(k,) n g'V^{-1} g along k combinations U (k, 1 + p) of the scaled columns; infinite where V is singular."""
+        q = self.g.shape[0]
+        size = max(1, _CHUNK // (q * q))
+        return np.concatenate([self._some(U[start : start + size]) for start in range(0, U.shape[0], size)])
+
+    def _some(self, U: np.ndarray) -> np.ndarray:
+        g = U @ self.g.T
+        V = np.einsum("kc,kd,cdij->kij", U, U, self.V, optimize=True)
+        values, vectors = np.linalg.eigh(V)
+        along = np.einsum("kij,ki->kj", vectors, g) ** 2
+        floor = _SINGULAR * np.sum(U**2, axis=1)[:, None] * self.largest
+        usable = values > floor
+        terms = np.where(usable, along / np.where(usable, values, 1.0), 0.0)
+        # Moments without noise: rejected unless they are zero, which no test could then reject.
+        noiseless = ~usable & (along > 1e-20 * np.sum(U**2, axis=1)[:, None])
+        return np.where(noiseless.any(axis=1), np.inf, self.pencil.n * terms.sum(axis=1))
+
+    @property
+    def largest(self) -> float:
+        """Scale of the variance."""
+        return float(np.max(np.abs(self.V)))
+
+    def rank(self, u: np.ndarray) -> int:
+        """Rank of the variance along one combination."""
+        values = np.linalg.eigvalsh(np.einsum("c,d,cdij->ij", u, u, self.V))
+        return int(np.sum(values > _SINGULAR * float(u @ u) * self.largest))
+
+
+def reduced_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm:
+    """Reduced-form moments and the robust variance of their errors, with the first stage's factor.
+
+    The scores are z times the residual of each column on the instruments, so that the test of e = y - X b is the robust
+    Wald test of e on z, and in the limit of large b the first-stage Wald test.
+
+    Parameters
+    ----------
+    rows : IvRows
+        The study.
+    sandwich : Sandwich
+        Any kind but "classical".
+
+    Returns
+    -------
+    ReducedForm
+    """
+    from scipy import linalg
+
+    moments, pencil = rows.moments, pencil_of(rows)
+    g = np.column_stack([moments.w - moments.B @ pencil.centre, moments.B]) / pencil.scale[None, :]
+    if rows.q == rows.p:
+        g[:, 0] = 0.0
+    outside = np.column_stack([moments.My - moments.MX @ pencil.centre, moments.MX]) / pencil.scale[None, :]
+    white = linalg.solve_triangular(moments.L, rows.Z.T, lower=True).T * rows.weights[:, None]
+    scores = (outside[:, :, None] * white[:, None, :]).reshape(rows.n, -1)
+    matrix, notes = _variance(rows, scores, sandwich)
+    columns = 1 + rows.p
+    V = matrix.reshape(columns, rows.q, columns, rows.q).transpose(0, 2, 1, 3)
+    return ReducedForm(pencil, g, 0.5 * (V + V.transpose(1, 0, 3, 2)), notes)
+
+
+def robust_ar_test(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> tuple[float, float, float, str]:
+    """Statistic, degrees of freedom, p-value and law of the robust Anderson-Rubin test of the whole vector b (p,)."""
+    why = undefined(pencil_of(rows))
+    form = None if why else reduced_form(rows, sandwich)
+    why = why or singular(form)
+    if why or form is None:
+        return math.nan, math.nan, math.nan, why or ""
+    return (*_tested(form, form.pencil.direction(b)), f"chi-squared({rows.q})")
+
+
+def robust_ar_set(
+    rows: IvRows, j: int, level: float, sandwich: Sandwich, null: float
+) -> tuple[float, float, Pieces, str, str | None]:
+    """Test of effect j = null and the set of values not rejected, as (statistic, p-value, pieces, note, reason).
+
+    One treatment: b = b_tsls + se tan(theta) over 2001 angles, each crossing bisected; a dip between two angles is
+    looked for where the statistic turns near its critical value.
+    """
+    from scipy import special
+
+    why = undefined(pencil_of(rows))
+    form = None if why else reduced_form(rows, sandwich)
+    why = why or singular(form)
+    if why or form is None:
+        return math.nan, math.nan, (), "", why
+    critical = float(special.chdtri(rows.q, 1.0 - level))
+    if rows.p > 1:
+        from causalsat.inference.iv_projection import projected_set, projected_test
+
+        statistic, pieces = projected_test(form, j, null), projected_set(form, j, critical)
+        p_value = float(special.chdtrc(rows.q, statistic))
+        return statistic, p_value, pieces, "; ".join(("projection of the joint set, conservative", *form.notes)), None
+    statistic, _, p_value = _tested(form, form.pencil.direction(np.array([null])))
+    return statistic, p_value, _one_treatment(form, critical), "; ".join(form.notes), None
+
+
+def singular(form: ReducedForm | None) -> str | None:
+    """Why the robust statistic does not exist; None when it does."""
+    if form is None:
+        return None
+    q, first = form.g.shape[0], np.eye(form.g.shape[1])[0]
+    rank = form.rank(first)
+    if rank < q:
+        return (
+            f"the robust covariance of the {q} moments has rank {rank}, so that their test does not exist: fewer "
+            "clusters (or independent rows) than instruments plus one"
+        )
+    return None
+
+
+def angular_set(excess: Callable[[np.ndarray], np.ndarray], count: int = ANGLES) -> list[tuple[float, float]]:
+    """Intervals of theta in [-pi/2, pi/2] where ``excess`` is not positive.
+
+    Parameters
+    ----------
+    excess : callable
+        (k,) angles -> (k,) values, the same at both ends.
+    count : int
+        Angles looked at first.
+
+    Returns
+    -------
+    list of (float, float)
+        Sorted; an end at +-pi/2 stands for infinity.
+    """
+    angles = np.linspace(-0.5 * math.pi, 0.5 * math.pi, count)
+    values = excess(angles)
+    angles, values = _with_turns(excess, angles, values)
+    inside = values <= 0.0
+    change = np.flatnonzero(inside[1:] != inside[:-1])
+    crossings = _bisected(excess, angles[change], angles[change + 1], inside[change])
+    ends = np.concatenate([angles[:1], crossings, angles[-1:]])
+    kept = [k for k in range(ends.size - 1) if bool(inside[0]) == (k % 2 == 0)]
+    return [(float(ends[k]), float(ends[k + 1])) for k in kept if inside.any()]
+
+
+def tangents(intervals: list[tuple[float, float]], half: float = 0.5 * math.pi) -> Pieces:
+    """Tangents of intervals of angles; the ends of the range become infinite."""
+    return union(
+        (-math.inf if low <= -half else math.tan(low), math.inf if high >= half else math.tan(high))
+        for low, high in intervals
+        if not (low == high and abs(low) >= half)
+    )
+
+
+def _one_treatment(form: ReducedForm, critical: float) -> Pieces:
+    step = _step(form)
+
+    def excess(angles: np.ndarray) -> np.ndarray:
+        return form.statistic(np.column_stack([np.cos(angles), -step * np.sin(angles)])) - critical
+
+    found = tangents(angular_set(excess))
+    if found == LINE:
+        return LINE
+    scale = form.pencil.scale
+    return moved(found, float(step * scale[0] / scale[1]), float(form.pencil.centre[0]))
+
+
+def _step(form: ReducedForm) -> float:
+    """Robust standard error of TSLS in scaled units."""
+    B = form.g[:, 1]
+    return math.sqrt(max(float(B @ form.V[0, 0] @ B), 0.0) / form.pencil.n) / float(B @ B)
+
+
+def _tested(form: ReducedForm, u: np.ndarray) -> tuple[float, float, float]:
+    from scipy import special
+
+    q = form.g.shape[0]
+    statistic = float(form.statistic(u[None, :])[0])
+    return statistic, float(q), float(special.chdtrc(q, statistic))
+
+
+def _variance(rows: IvRows, scores: np.ndarray, sandwich: Sandwich) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Variance of sqrt(n) times the mean of the scores; one that may be indefinite loses its negative part."""
+    if sandwich.kind not in ("conley", "twoway"):
+        return moment_variance(rows, scores, sandwich, columns=rows.q), ()
+    from causalsat.inference.small_sample import correction
+
+    used = resolved_sandwich(sandwich, rows)
+    meat = pair_sum(scores / rows.n, used, rows.sampling)
+    factor = correction(used, "none", rows.n, rows.parameters(used, rows.q), meat.n_clusters).factor
+    matrix, clipped = positive_part(rows.n * factor * meat.matrix)
+    return matrix, (f"{clipped} negative eigenvalues of the covariance were set to zero",) if clipped else ()
+
+
+def _with_turns(
+    excess: Callable[[np.ndarray], np.ndarray], angles: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The grid with the turning points that may hide a pair of crossings between neighbouring angles."""
+    from scipy import optimize
+
+    middle, left, right = values[1:-1], values[:-2], values[2:]
+    valley = (middle > 0.0) & (middle <= left) & (middle <= right)
+    peak = (middle <= 0.0) & (middle >= left) & (middle >= right)
+    extra = []
+    for k in np.flatnonzero(valley | peak) + 1:
+        sign = 1.0 if valley[k - 1] else -1.0
+        found = optimize.minimize_scalar(
+            lambda t, s=sign: s * float(excess(np.array([t]))[0]),
+            bounds=(angles[k - 1], angles[k + 1]), method="bounded", options={"xatol": 1e-12},
+        )  # fmt: skip
+        extra.append(float(found.x))
+    if not extra:
+        return angles, values
+    added = np.array(extra)
+    together, all_values = np.concatenate([angles, added]), np.concatenate([values, excess(added)])
+    order = np.argsort(together, kind="stable")
+    return together[order], all_values[order]
+
+
+def _bisected(
+    excess: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, inside_low: np.ndarray
+) -> np.ndarray:
+    """Crossings by bisection, all at once."""
+    for _ in range(_BISECTIONS if low.size else 0):
+        middle = 0.5 * (low + high)
+        same = (excess(middle) <= 0.0) == inside_low
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return np.asarray(0.5 * (low + high))
