@@ -14,6 +14,7 @@ from causalsat.inference.options import Sandwich
 
 METHODS = ("ols", "tsls", "liml", "fuller", "kclass", "anchor", "ridge_tsls")
 NEAR_ONE = ("tsls", "liml", "fuller")
+_SINGULAR = 1e-14
 NO_WALD = (
     "ridge-penalised TSLS is biased towards zero by the order of a standard error or more, so an interval centred at "
     "it has no known coverage; read the interval of tsls or of drive"
@@ -69,8 +70,13 @@ def comparator(
     The k-class solves X'(I - kappa M_Z)(y - Xb) = 0: kappa = 0 is OLS, 1 TSLS; LIML has kappa = 1/(1 - theta), theta
     the smallest eigenvalue of (Y'P_Z Y, Y'Y), Y = [y X]; Fuller subtracts fuller/(n - q - m); anchor regression with
     the instruments as anchors has (gamma - 1)/gamma. tsls, liml and fuller estimate b0 under relevance, exclusion and
-    exogeneity of the instruments; a kappa fixed below 1 has another limit unless the treatments are exogenous, and its
-    covariance is that of the estimate around this limit.
+    exogeneity of the instruments; a kappa fixed below 1 has another limit unless the treatments are exogenous.
+
+    Covariance: bread (X'(I - kappa M_Z)X/n)^{-1}; scores P_Z X e for tsls, liml and fuller, whose kappa tends to 1, and
+    (I - kappa M_Z)X e for a fixed kappa. The latter takes the first stage as known. Where instruments are strong and
+    the limit is not the effect, estimating it matters to first order: with one treatment, homoskedastic errors and
+    0 < kappa < 1 the standard error is then too large (by 10 % in a design with partial R^2 .32, correlation .8 and
+    kappa .8), never too small.
 
     Parameters
     ----------
@@ -120,13 +126,9 @@ def comparator(
     if method == "ridge_tsls":
         return _ridge(rows, ridge)
     used, notes = _kappa(method, rows, fuller=fuller, kappa=kappa, gamma=gamma)
+    bread = _bread(method, rows, used)
     b = _point(rows, used)
-    if not np.all(np.isfinite(b)):
-        raise NumericalError(
-            f'method="{method}" has no solution: X\'(I - kappa M_Z)X is singular at kappa={used:.10g}. The instruments '
-            "do not identify the effects of all treatments; drop a treatment or add an instrument."
-        )
-    influence, homoskedastic = _influence(rows, b, used, near_one=method in NEAR_ONE)
+    influence, homoskedastic = _influence(rows, b, bread, used, near_one=method in NEAR_ONE)
     covariance = iv_covariance(rows, influence, sandwich, columns=rows.p, classical=homoskedastic)
     clusters = covariance.n_clusters
     df = np.inf if clusters is None else float(clusters - 1)
@@ -163,7 +165,13 @@ def _liml(rows: IvRows) -> float:
     moments = rows.moments
     projected = np.asarray(moments.projected, dtype=np.float64)
     with float64():
-        return float(liml_kappa(projected, projected + moments.orthogonal, rows.q == rows.p))
+        found = float(liml_kappa(projected, projected + moments.orthogonal, rows.q == rows.p))
+    if not np.isfinite(found):
+        raise NumericalError(
+            "LIML has no kappa: the outcome is an exact linear function of the treatments, or outcome and treatments "
+            "all lie in the span of the instruments and covariates, so that its variance ratio is 0/0. Use tsls."
+        )
+    return found
 
 
 def _point(rows: IvRows, kappa: float) -> np.ndarray:
@@ -177,11 +185,27 @@ def _point(rows: IvRows, kappa: float) -> np.ndarray:
         return np.asarray(k_class_point(moments.XPX, moments.XPy, moments.XX, moments.Xy, kappa), dtype=np.float64)
 
 
-def _influence(rows: IvRows, b: np.ndarray, kappa: float, *, near_one: bool) -> tuple[np.ndarray, np.ndarray]:
+def _bread(method: str, rows: IvRows, kappa: float) -> np.ndarray:
+    """(p, p) inverse of X'(I - kappa M_Z)X/n, inverted without the units of the treatments."""
+    matrix = kappa * rows.moments.XPX + (1.0 - kappa) * rows.moments.XX
+    scale = np.sqrt(np.abs(np.diag(matrix)))
+    if np.all(scale > 0.0):
+        across = np.outer(scale, scale)
+        size = np.abs(np.linalg.eigvalsh(matrix / across))
+        if size.min() > _SINGULAR * size.max():
+            return np.asarray(np.linalg.inv(matrix / across) / across)
+    raise NumericalError(
+        f'method="{method}" has no solution: X\'(I - kappa M_Z)X is singular at kappa={kappa:.10g}. Drop a treatment '
+        "that is a combination of the others, add an instrument, or choose another kappa."
+    )
+
+
+def _influence(
+    rows: IvRows, b: np.ndarray, bread: np.ndarray, kappa: float, *, near_one: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Influence values (n, p) and homoskedastic covariance (p, p) of the estimate."""
     moments = rows.moments
     residuals = rows.residuals(b)
-    bread = np.linalg.inv(kappa * moments.XPX + (1.0 - kappa) * moments.XX)
     regressors = rows.X - (1.0 if near_one else kappa) * moments.MX
     scores = (rows.weights * residuals)[:, None] * regressors
     freedom = rows.d2 if rows.dof == "small" else rows.n

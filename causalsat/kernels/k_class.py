@@ -8,19 +8,6 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def k_class_bread(XPX: Array, XX: Array, kappa: Array) -> Array:
-    """X'(I - kappa M_Z)X/n.
-
-    Parameters
-    ----------
-    XPX, XX : Array
-        (p, p) X'P_Z X/n and X'X/n.
-    kappa : Array
-        ().
-    """
-    return kappa * XPX + (1.0 - kappa) * XX
-
-
 def k_class_point(XPX: Array, XPy: Array, XX: Array, Xy: Array, kappa: Array) -> Array:
     """The root b of X'(I - kappa M_Z)(y - Xb) = 0.
 
@@ -39,7 +26,7 @@ def k_class_point(XPX: Array, XPy: Array, XX: Array, Xy: Array, kappa: Array) ->
         (p,); not finite when the matrix is singular.
     """
     scale = jnp.sqrt(jnp.diagonal(XX))
-    left = k_class_bread(XPX, XX, kappa) / (scale[:, None] * scale[None, :])
+    left = (kappa * XPX + (1.0 - kappa) * XX) / (scale[:, None] * scale[None, :])
     right = (kappa * XPy + (1.0 - kappa) * Xy) / scale
     return jnp.linalg.solve(left, right[:, None])[:, 0] / scale
 
@@ -76,16 +63,6 @@ def liml_kappa(projected: Array, total: Array, just_identified: bool) -> Array:
     whitened = jnp.linalg.solve(lower, half.T)
     theta = jnp.linalg.eigvalsh(0.5 * (whitened + whitened.T))[0]
     return 1.0 / (1.0 - jnp.clip(theta, 0.0, 1.0))
-
-
-def anchor_kappa(gamma: Array) -> Array:
-    """kappa = (gamma - 1)/gamma of anchor regression with penalty ``gamma`` () > 0; 1 at infinity.
-
-    References
-    ----------
-    Rothenhausler, Meinshausen, Buhlmann & Peters (2021), "Anchor regression: heterogeneous data meet causality".
-    """
-    return 1.0 - 1.0 / gamma
 
 
 def ridge_tsls_point(B: Array, w: Array, penalty: Array) -> Array:
