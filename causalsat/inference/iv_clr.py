@@ -1,6 +1,7 @@
 """The conditional likelihood ratio and Lagrange multiplier tests of one effect, as functions of Q_S alone."""
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -41,11 +42,18 @@ def clr_p_value(statistic: float, tau: float, q: int) -> float:
     if x == 0.0 or math.isinf(x):
         return 1.0 if x == 0.0 else 0.0
     tau = max(float(tau), 0.0)
+    squared_sine, weights = _quadrature(q)
+    point = x * (tau + x) / (x + tau * squared_sine)
+    return float(weights @ special.chdtrc(q, point))
+
+
+@cache
+def _quadrature(q: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes S^2 and weights, summing to one, of the Beta(1/2, (q - 1)/2) law."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     angle = 0.25 * math.pi * (nodes + 1.0)
     weights = weights * np.cos(angle) ** (q - 2)
-    point = x * (tau + x) / (x + tau * np.sin(angle) ** 2)
-    return float(weights @ special.chdtrc(q, point) / weights.sum())
+    return np.sin(angle) ** 2, weights / weights.sum()
 
 
 def clr_level(mu_min: float, mu_max: float, q: int, alpha: float) -> float:

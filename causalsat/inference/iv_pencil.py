@@ -26,6 +26,8 @@ class Pencil:
         (p,) float64 TSLS.
     n, q, d1 : int
         Rows, instruments, n - q - m.
+    exact : bool
+        Treatments fit the outcome up to rounding.
     """
 
     G: np.ndarray
@@ -35,6 +37,7 @@ class Pencil:
     n: int
     q: int
     d1: int
+    exact: bool = False
 
     @property
     def p(self) -> int:
@@ -67,14 +70,16 @@ def pencil_of(rows: IvRows) -> Pencil:
     G, M = inside.T @ inside, (outside * rows.weights[:, None]).T @ outside / rows.n
     size = np.sqrt(np.diag(G) + np.diag(M))
     scale = np.where(size > 0.0, size, 1.0)
-    return Pencil(G / np.outer(scale, scale), M / np.outer(scale, scale), scale, centre, rows.n, rows.q, rows.d1)
+    exact = bool(size[0] <= _SINGULAR * np.sqrt(moments.yy))
+    across = np.outer(scale, scale)
+    return Pencil(G / across, M / across, scale, centre, rows.n, rows.q, rows.d1, exact)
 
 
 def undefined(pencil: Pencil) -> str | None:
     """Why no homoskedastic test exists on these rows; None when one does."""
     if pencil.d1 < 1:
         return f"no degrees of freedom are left: n - q - m = {pencil.d1}"
-    if pencil.M[0, 0] <= _SINGULAR**2:
+    if pencil.exact or pencil.M[0, 0] <= _SINGULAR**2:
         return (
             "the outcome is an exact function of treatments, instruments and covariates: no residual variance is left"
         )

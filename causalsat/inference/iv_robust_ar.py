@@ -101,54 +101,47 @@ def reduced_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm:
     return ReducedForm(pencil, g, 0.5 * (V + V.transpose(1, 0, 3, 2)), notes)
 
 
+def robust_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm | str:
+    """The reduced form on which the robust test rests, or why there is no such test."""
+    why = undefined(pencil_of(rows))
+    if why:
+        return why
+    form = reduced_form(rows, sandwich)
+    rank = form.rank(np.eye(1 + rows.p)[0])
+    if rank < rows.q:
+        return (
+            f"the robust covariance of the {rows.q} moments has rank {rank}, so that their test does not exist: there "
+            "are fewer clusters (or independent rows) than instruments plus one"
+        )
+    return form
+
+
 def robust_ar_test(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> tuple[float, float, float, str]:
     """Statistic, degrees of freedom, p-value and law of the robust Anderson-Rubin test of the whole vector b (p,)."""
-    why = undefined(pencil_of(rows))
-    form = None if why else reduced_form(rows, sandwich)
-    why = why or singular(form)
-    if why or form is None:
-        return math.nan, math.nan, math.nan, why or ""
+    form = robust_form(rows, sandwich)
+    if isinstance(form, str):
+        return math.nan, math.nan, math.nan, form
     return (*_tested(form, form.pencil.direction(b)), f"chi-squared({rows.q})")
 
 
-def robust_ar_set(
-    rows: IvRows, j: int, level: float, sandwich: Sandwich, null: float
-) -> tuple[float, float, Pieces, str, str | None]:
-    """Test of effect j = null and the set of values not rejected, as (statistic, p-value, pieces, note, reason).
+def robust_ar_set(form: ReducedForm, j: int, level: float, null: float) -> tuple[float, float, Pieces, str]:
+    """Test of effect j = null and the set of values not rejected, as (statistic, p-value, pieces, note).
 
     One treatment: b = b_tsls + se tan(theta) over 2001 angles, each crossing bisected; a dip between two angles is
-    looked for where the statistic turns near its critical value.
+    looked for where the statistic turns near its critical value. Several: the projection of the joint set.
     """
     from scipy import special
 
-    why = undefined(pencil_of(rows))
-    form = None if why else reduced_form(rows, sandwich)
-    why = why or singular(form)
-    if why or form is None:
-        return math.nan, math.nan, (), "", why
-    critical = float(special.chdtri(rows.q, 1.0 - level))
-    if rows.p > 1:
+    q = form.pencil.q
+    critical = float(special.chdtri(q, 1.0 - level))
+    if form.pencil.p > 1:
         from causalsat.inference.iv_projection import projected_set, projected_test
 
         statistic, pieces = projected_test(form, j, null), projected_set(form, j, critical)
-        p_value = float(special.chdtrc(rows.q, statistic))
-        return statistic, p_value, pieces, "; ".join(("projection of the joint set, conservative", *form.notes)), None
+        note = "; ".join(("projection of the joint set, conservative", *form.notes))
+        return statistic, float(special.chdtrc(q, statistic)), pieces, note
     statistic, _, p_value = _tested(form, form.pencil.direction(np.array([null])))
-    return statistic, p_value, _one_treatment(form, critical), "; ".join(form.notes), None
-
-
-def singular(form: ReducedForm | None) -> str | None:
-    """Why the robust statistic does not exist; None when it does."""
-    if form is None:
-        return None
-    q, first = form.g.shape[0], np.eye(form.g.shape[1])[0]
-    rank = form.rank(first)
-    if rank < q:
-        return (
-            f"the robust covariance of the {q} moments has rank {rank}, so that their test does not exist: fewer "
-            "clusters (or independent rows) than instruments plus one"
-        )
-    return None
+    return statistic, p_value, _one_treatment(form, critical), "; ".join(form.notes)
 
 
 def angular_set(excess: Callable[[np.ndarray], np.ndarray], count: int = ANGLES) -> list[tuple[float, float]]:
@@ -202,7 +195,8 @@ def _one_treatment(form: ReducedForm, critical: float) -> Pieces:
 def _step(form: ReducedForm) -> float:
     """Robust standard error of TSLS in scaled units."""
     B = form.g[:, 1]
-    return math.sqrt(max(float(B @ form.V[0, 0] @ B), 0.0) / form.pencil.n) / float(B @ B)
+    strength = float(B @ B)
+    return math.sqrt(max(float(B @ form.V[0, 0] @ B), 0.0) / form.pencil.n) / strength if strength > 0.0 else 1.0
 
 
 def _tested(form: ReducedForm, u: np.ndarray) -> tuple[float, float, float]:
@@ -233,8 +227,10 @@ def _with_turns(
     from scipy import optimize
 
     middle, left, right = values[1:-1], values[:-2], values[2:]
-    valley = (middle > 0.0) & (middle <= left) & (middle <= right)
-    peak = (middle <= 0.0) & (middle >= left) & (middle >= right)
+    # A parabola through three points turns at most an eighth of their second difference beyond the middle one.
+    near = np.abs(middle) <= np.abs(left - middle) + np.abs(right - middle)
+    valley = near & (middle > 0.0) & (middle <= left) & (middle <= right)
+    peak = near & (middle <= 0.0) & (middle >= left) & (middle >= right)
     extra = []
     for k in np.flatnonzero(valley | peak) + 1:
         sign = 1.0 if valley[k - 1] else -1.0

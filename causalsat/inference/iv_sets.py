@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from causalsat.inference.iv_quadratic import LINE, Pieces, shape, union, written
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
 
+if TYPE_CHECKING:
+    from causalsat.inference.iv_robust_ar import ReducedForm
+
 METHODS = ("ar", "clr", "lm")
 AR_LAWS = ("chi2", "f")
 ONE_TREATMENT = "this test is inverted for one treatment only; with several, read the Anderson-Rubin sets"
+FEWER = "there are fewer instruments than treatments: no effect is identified"
 _EMPTY = "empty: the model is rejected, no effect makes the instruments unrelated to the residuals; it is not precision"
 _LINE = "the whole line: the data exclude no effect"
 
@@ -157,12 +161,14 @@ def confidence_sets(
     if not 0.0 < level < 1.0:
         raise OptionError(f"level={level:g} must lie strictly between 0 and 1; 0.95 is usual.")
     pencil = pencil_of(rows)
+    robust = "ar" in wanted and sandwich is not None and sandwich.kind != "classical"
+    form = _form(rows, sandwich) if robust and sandwich is not None else None
     found: list[SetRow] = []
     for j in range(rows.p):
         for method in wanted:
             found.append(_homoskedastic(rows, pencil, method, j, level, ar_law, null))
-            if method == "ar" and sandwich is not None and sandwich.kind != "classical":
-                found.append(_robust(rows, j, level, sandwich, null))
+            if method == "ar" and form is not None:
+                found.append(_robust(form, rows.treatments[j], j, level, null))
     return tuple(found)
 
 
@@ -279,7 +285,7 @@ def _homoskedastic(rows: IvRows, pencil: Pencil, method: str, j: int, level: flo
     name = rows.treatments[j]
     why = undefined(pencil) or (ONE_TREATMENT if method != "ar" and rows.p > 1 else None)
     if why is None and rows.q < rows.p:
-        why = "fewer instruments than treatments"
+        why = FEWER
     if why:
         return SetRow(method, name, "homoskedastic", math.nan, math.nan, None, why)
     if method == "ar":
@@ -297,12 +303,19 @@ def _homoskedastic(rows: IvRows, pencil: Pencil, method: str, j: int, level: flo
     return SetRow(method, name, "homoskedastic", test.statistic, test.p_value, made)
 
 
-def _robust(rows: IvRows, j: int, level: float, sandwich: Sandwich, null: float) -> SetRow:
+def _form(rows: IvRows, sandwich: Sandwich) -> "ReducedForm | str":
+    from causalsat.inference.iv_robust_ar import robust_form
+
+    return FEWER if rows.q < rows.p else robust_form(rows, sandwich)
+
+
+def _robust(form: "ReducedForm | str", name: str, j: int, level: float, null: float) -> SetRow:
     from causalsat.inference.iv_robust_ar import robust_ar_set
 
-    statistic, p_value, pieces, note, why = robust_ar_set(rows, j, level, sandwich, null)
-    made = None if why else made_set("ar", "robust", pieces, level, note)
-    return SetRow("ar", rows.treatments[j], "robust", statistic, p_value, made, why)
+    if isinstance(form, str):
+        return SetRow("ar", name, "robust", math.nan, math.nan, None, form)
+    statistic, p_value, pieces, note = robust_ar_set(form, j, level, null)
+    return SetRow("ar", name, "robust", statistic, p_value, made_set("ar", "robust", pieces, level, note))
 
 
 def _clr_pieces(pencil: Pencil, alpha: float) -> Pieces:
