@@ -28,6 +28,12 @@ _HOMES = {
     "AteResult": "causalsat.estimators.ate_result",
     "AteSensitivity": "causalsat.estimators.ate_after",
     "Eligibility": "causalsat.estimators.ate_options",
+    "drive": "causalsat.estimators.drive",
+    "DriveOptions": "causalsat.estimators.drive_options",
+    "DriveResult": "causalsat.estimators.drive_result",
+    "DriveSensitivity": "causalsat.estimators.drive_sensitivity",
+    "group_shapley": "causalsat.estimators.group_shapley",
+    "swap_value": "causalsat.estimators.group_shapley",
     "run_study": "causalsat.run",
     "r_companion_path": "causalsat.interop.r",
 }
@@ -41,6 +47,12 @@ if TYPE_CHECKING:
     from causalsat.effects.table import EffectTable as EffectTable
     from causalsat.estimators.ate_options import Eligibility as Eligibility
     from causalsat.estimators.ate_result import AteResult as AteResult
+    from causalsat.estimators.drive import drive as drive
+    from causalsat.estimators.drive_options import DriveOptions as DriveOptions
+    from causalsat.estimators.drive_result import DriveResult as DriveResult
+    from causalsat.estimators.drive_sensitivity import DriveSensitivity as DriveSensitivity
+    from causalsat.estimators.group_shapley import group_shapley as group_shapley
+    from causalsat.estimators.group_shapley import swap_value as swap_value
     from causalsat.estimators.image_ate import image_ate as image_ate
     from causalsat.inference.options import Bootstrap as Bootstrap
     from causalsat.inference.options import Sandwich as Sandwich

@@ -13,8 +13,18 @@ from typing import Any
 import causalsat
 from causalsat.errors import OptionError, nearest, one_of
 
-METHODS = {"image_ate": "causalsat.estimators.image_ate"}
-PREFLIGHTS = {"image_ate": "causalsat.estimators.ate_preflight"}
+METHODS = {"image_ate": "causalsat.estimators.image_ate", "drive": "causalsat.estimators.drive"}
+PREFLIGHTS = {"image_ate": "causalsat.estimators.ate_preflight", "drive": "causalsat.estimators.drive_preflight"}
+OPTION_CLASSES = {
+    "folds": "Folds",
+    "nuisance_folds": "Folds",
+    "eligibility": "Eligibility",
+    "exposure": "Exposure",
+    "normalise": "Normalise",
+    "dates": "Dates",
+    "covariance": "Sandwich",
+    "options": "DriveOptions",
+}
 STUDY_KEYS = {"title", "table", "embeddings"}
 DATA_ARGUMENTS = {"data", "embeddings", "progress"}
 ENCODERS = {"rcf": "Rcf", "bands": "Bands"}
@@ -209,16 +219,10 @@ def _only(where: str, block: Mapping[str, Any], allowed: set[str]) -> None:
 
 def _built(name: str, value: Any) -> Any:
     """An option class from its table: ``folds = {n = 5}``, ``inference = {type = "bootstrap", n = 999}``."""
-    if name == "folds":
-        return None if value is False else _instance("folds", causalsat.Folds, value)
-    if name == "eligibility":
-        return _instance("eligibility", causalsat.Eligibility, value)
-    if name == "exposure":
-        return _instance("exposure", causalsat.Exposure, value)
-    if name == "normalise":
-        return _instance("normalise", causalsat.Normalise, value)
-    if name == "dates":
-        return _instance("dates", causalsat.Dates, value)
+    if name == "folds" and value is False:
+        return None
+    if name in OPTION_CLASSES:
+        return _instance(name, getattr(causalsat, OPTION_CLASSES[name]), value)
     if name == "encoder":
         return [_encoder(item) for item in value] if isinstance(value, list) else _encoder(value)
     if name == "inference" and isinstance(value, Mapping):
@@ -240,7 +244,7 @@ def _instance(name: str, cls: type, value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     _only(name, value, set(inspect.signature(cls).parameters))
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    return cls(**{k: tuple(v) if isinstance(v, list) else _built(k, v) for k, v in value.items()})
 
 
 def _override(document: dict[str, Any], text: str) -> None:

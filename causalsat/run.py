@@ -30,6 +30,9 @@ from causalsat.interop.r import plain as builtins_only
 from causalsat.progress import Progress
 
 logger = logging.getLogger("causalsat")
+COLUMN_ROLES = (
+    "outcome", "treatment", "instruments", "covariates", "fixed_effects", "embedding_key", "weights", "cluster", "time",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ def _run_meta(
 def _check_columns(method: str, arguments: Mapping[str, Any], columns: Sequence[str]) -> None:
     from causalsat.errors import nearest
 
-    for role in ("outcome", "treatment", "covariates", "embedding_key", "weights", "cluster", "time"):
+    for role in COLUMN_ROLES:
         value = arguments.get(role)
         for name in [value] if isinstance(value, str) else list(value or ()):
             if name not in columns:

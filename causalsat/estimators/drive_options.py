@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from causalsat.errors import OptionError, count, nearest, number, one_of
+from causalsat.estimators.ate_options import names_of
 from causalsat.inference.intervals import draws_needed
 from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.public import public
@@ -143,9 +144,12 @@ def validated_choices(**given: Any) -> DriveChoices:
     if not intervals:
         raise OptionError(f"interval is empty; allowed: {', '.join(INTERVALS)}.")
     level = number("level", given["level"], 0.0, 1.0)
-    clustered = given["cluster"] is not None
     covariance, bootstrap = chosen_uncertainty(
-        given["inference"], given["covariance"], count("n_boot", given["n_boot"]), clustered, level
+        given["inference"],
+        given["covariance"],
+        count("n_boot", given["n_boot"]),
+        len(names_of(given["cluster"])),
+        level,
     )
     if bootstrap is None:
         intervals = tuple(i for i in intervals if i != "recentred") or ("limit",)
@@ -185,7 +189,7 @@ def checked_rho(rho: Any) -> str | float:
 
 
 def chosen_uncertainty(
-    inference: Any, covariance: Any, n_boot: int, clustered: bool, level: float
+    inference: Any, covariance: Any, n_boot: int, n_ways: int, level: float
 ) -> tuple[Sandwich, Bootstrap | None]:
     """The covariance of Wald rows, limit law and diagnostics, and the bootstrap of the recentred rows (or none)."""
     if isinstance(inference, Sandwich):
@@ -193,14 +197,16 @@ def chosen_uncertainty(
             raise OptionError(f"inference={inference!r} contradicts covariance={covariance!r}; give one of them.")
         return _checked_sandwich(inference), None
     if covariance is None:
-        covariance = Sandwich("cluster" if clustered else "hc1")
+        covariance = Sandwich(("hc1", "cluster", "twoway")[n_ways])
     if not isinstance(covariance, Sandwich):
         raise OptionError(f"covariance={covariance!r} must be a Sandwich(...) or None.")
     bootstrap = inference
     if bootstrap is None:
-        if n_boot == 0:
+        if n_boot == 0 or n_ways == 2:
             return _checked_sandwich(covariance), None
-        bootstrap = Bootstrap(n_boot, "cluster" if clustered else "iid")
+        bootstrap = Bootstrap(n_boot, "cluster" if n_ways else "iid")
+    if n_ways == 2:
+        raise OptionError(f"cluster names two columns and inference={inference!r} resamples one; use a Sandwich.")
     if not isinstance(bootstrap, Bootstrap):
         raise OptionError(f"inference={inference!r} must be a Bootstrap(...), a Sandwich(...) or None.")
     if n_boot not in (999, bootstrap.n):

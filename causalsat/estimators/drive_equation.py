@@ -1,0 +1,176 @@
+"""One equation of `drive`: radius, estimate, law, draws, comparators, weak-instrument sets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalsat.checks.iv_strength import FirstStage, first_stage
+from causalsat.errors import WeakInstrumentWarning, warn
+from causalsat.estimators.drive_design import DriveDesign
+from causalsat.estimators.drive_draws import plain_draws, recentred_draws
+from causalsat.estimators.drive_fit import DriveFit, solve_drive
+from causalsat.estimators.drive_law import LimitLaw, limit_law
+from causalsat.estimators.drive_options import DriveChoices
+from causalsat.estimators.drive_problem import DriveProblem, drive_problem
+from causalsat.estimators.drive_radius import RadiusReport, choose_radius
+from causalsat.estimators.k_class import Estimate, comparator
+from causalsat.inference.iv_covariance import moment_variance
+from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.iv_sets import SetRow, confidence_sets
+from causalsat.inference.options import Sandwich
+from causalsat.inference.seam import Draws
+from causalsat.progress import Progress
+
+_TRUSTED_BIAS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """A fitted equation.
+
+    Attributes
+    ----------
+    design : DriveDesign
+        The study as arrays, net of what was partialled out.
+    problem : DriveProblem
+        The moments on the scale of the radius.
+    radius : RadiusReport
+        The radius, its rule and its thresholds.
+    fit : DriveFit
+        DRIVE at that radius, on the solver's scale.
+    law : LimitLaw or None
+        Limit law, where it holds.
+    draws : Draws or None
+        Bootstrap draws (b, 2p): DRIVE, then TSLS, on the solver's scale; recentred below the threshold.
+    comparators : tuple of Estimate
+        The other estimators.
+    sets : tuple of SetRow
+        Confidence sets that do not need strong instruments.
+    first_stage : FirstStage or None
+        Strength of the instruments; None without identification.
+    """
+
+    design: DriveDesign
+    problem: DriveProblem
+    radius: RadiusReport
+    fit: DriveFit
+    law: LimitLaw | None
+    draws: Draws | None
+    comparators: tuple[Estimate, ...]
+    sets: tuple[SetRow, ...]
+    first_stage: FirstStage | None
+
+    @property
+    def rows(self) -> IvRows:
+        """The rows in raw units."""
+        return self.design.rows
+
+    @property
+    def identified(self) -> bool:
+        """Whether the instruments determine the effect."""
+        return self.design.identified
+
+    @property
+    def weak(self) -> bool:
+        """Whether intervals around an estimate should not be trusted: weak by effective F, or an unbounded AR set."""
+        return bool(weakness(self.first_stage, self.sets))
+
+
+def fit_equation(design: DriveDesign, choices: DriveChoices, progress: Progress) -> Equation:
+    """Everything `drive` computes for one equation."""
+    rows = design.rows
+    problem = problem_of(rows, choices)
+    radius = choose_radius(
+        problem, choices.rho, choices.fine, choices.covariance, seed=choices.seed, environments=design.environments
+    )
+    fit = solve_drive(problem, radius.rho)
+    identified = design.identified
+    law, draws = None, None
+    if identified and not radius.above:
+        law = limit_law(problem, radius.rho, choices.covariance, n_law=choices.fine.n_law, seed=choices.seed)
+    if identified and choices.bootstrap is not None and (radius.above or "recentred" in choices.intervals):
+        resample = plain_draws if radius.above else recentred_draws
+        draws = resample(problem, radius.rho, choices.bootstrap, seed=choices.seed, progress=progress)
+    strength = first_stage(rows, choices.covariance) if identified else None
+    sets = weak_sets(design, choices) if identified else ()
+    for text in weakness(strength, sets):
+        warn(text, WeakInstrumentWarning)
+    return Equation(
+        design=design,
+        problem=problem,
+        radius=radius,
+        fit=fit,
+        law=law,
+        draws=draws,
+        comparators=comparators(rows, problem, fit, choices) if identified else (),
+        sets=sets,
+        first_stage=strength,
+    )
+
+
+def problem_of(rows: IvRows, choices: DriveChoices) -> DriveProblem:
+    """The problem on its scale; for metric="gmm" with the variance of the moments at TSLS."""
+    variance = None
+    if choices.metric == "gmm":
+        variance = variance_of_moments(rows, rows.moments.b_tsls, choices.covariance)
+    return drive_problem(
+        rows, scale=choices.scale, shrink_to=choices.shrink_to, metric=choices.metric, variance=variance
+    )
+
+
+def variance_of_moments(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> np.ndarray:
+    """(q, q) variance of sqrt(n) Z'(y - X b)/n."""
+    residuals = rows.residuals(b)
+    spread = float(np.mean(rows.weights * residuals**2))
+    homoskedastic = spread * rows.moments.L @ rows.moments.L.T
+    scores = (rows.weights * residuals)[:, None] * rows.Z
+    return moment_variance(rows, scores, sandwich, columns=rows.p, classical=homoskedastic)
+
+
+def comparators(rows: IvRows, problem: DriveProblem, fit: DriveFit, choices: DriveChoices) -> tuple[Estimate, ...]:
+    """The other estimators on the same rows."""
+    fine = choices.fine
+    penalty = fit.lam if fine.ridge is None else fine.ridge
+    return tuple(
+        comparator(
+            method, rows, choices.covariance, fuller=fine.fuller, kappa=fine.kappa, gamma=fine.gamma,
+            ridge=(penalty, problem),
+        )
+        for method in choices.compare
+    )  # fmt: skip
+
+
+def weak_sets(design: DriveDesign, choices: DriveChoices) -> tuple[SetRow, ...]:
+    """Sets that hold whatever the strength of the instruments; AR is forced when an instrument comes from images."""
+    methods = choices.sets
+    if design.embedding_instruments and "ar" not in methods:
+        methods = ("ar", *methods)
+    if not methods:
+        return ()
+    return tuple(
+        confidence_sets(
+            design.rows, methods, level=choices.level, sandwich=choices.covariance, ar_law=choices.fine.ar_law,
+            null=choices.null,
+        )
+    )  # fmt: skip
+
+
+def weakness(strength: FirstStage | None, sets: tuple[SetRow, ...]) -> list[str]:
+    """Why the instruments count as weak; empty when they do not."""
+    texts = []
+    if strength is not None and np.isfinite(strength.f_effective):
+        needed = strength.effective_critical[_TRUSTED_BIAS]
+        if strength.f_effective < needed:
+            texts.append(
+                f"the effective F is {strength.f_effective:.2f}, below {needed:.2f}, its critical value for a bias of "
+                f"{_TRUSTED_BIAS} % of the worst case: read the Anderson-Rubin and CLR sets first; intervals around "
+                "an estimate assume strong instruments."
+            )
+    unbounded = [s for s in sets if s.found is not None and s.method == "ar" and not np.all(np.isfinite(s.found.hull()))
+                 and s.found.pieces]  # fmt: skip
+    if unbounded:
+        texts.append(
+            f"the Anderson-Rubin set of {unbounded[0].treatment} is unbounded ({unbounded[0].found.text}): the "
+            "instruments do not settle the effect."
+        )
+    return texts

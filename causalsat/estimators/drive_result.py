@@ -1,0 +1,193 @@
+"""What `drive` returns: the table, its checks, and what can be asked of the fit afterwards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalsat.checks.iv_strength import FirstStage
+from causalsat.checks.result import CheckResult
+from causalsat.effects.table import EffectTable
+from causalsat.errors import OptionError, number, one_of
+from causalsat.estimators.drive_equation import Equation
+from causalsat.estimators.drive_fit import DriveFit
+from causalsat.estimators.drive_options import DriveChoices
+from causalsat.estimators.drive_radius import RadiusReport
+from causalsat.estimators.drive_words import radius_sentence
+from causalsat.inference.iv_sets import SetRow
+from causalsat.public import public
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from causalsat.estimators.drive_sensitivity import DriveSensitivity
+
+KINDS = ("table", "path", "strength", "sets")
+
+
+@public
+@dataclass(frozen=True, repr=False)
+class DriveResult:
+    """Instrumental-variable effects, the sets that do without strong instruments, diagnostics, and the fit.
+
+    Attributes
+    ----------
+    table : EffectTable
+        Term "effect", index method, treatment, interval. Rows "drive" with intervals "limit" and "recentred"
+        ("pseudo_true" above the threshold), comparators with "wald", sets with "homoskedastic" and "robust".
+    checks : tuple of CheckResult
+        Strength and validity of the instruments.
+    equations : tuple of Equation
+        One per equation: moments, radius, law, draws.
+    choices : DriveChoices
+        Every choice, resolved.
+    """
+
+    table: EffectTable
+    checks: tuple[CheckResult, ...]
+    equations: tuple[Equation, ...]
+    choices: DriveChoices
+
+    def __repr__(self) -> str:
+        return f"DriveResult\n{self.table}"
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the table's `meta` says."""
+        return self.table.meta
+
+    @property
+    def rho(self) -> float:
+        """Squared radius of the first equation."""
+        return self.rho_report.rho
+
+    @property
+    def rho_report(self) -> RadiusReport:
+        """Radius, rule and thresholds of the first equation."""
+        return self.equations[0].radius
+
+    @property
+    def fit(self) -> DriveFit:
+        """DRIVE of the first equation on the solver's scale."""
+        return self.equations[0].fit
+
+    @property
+    def lam(self) -> float:
+        """Implicit ridge penalty of the first equation."""
+        return self.fit.lam
+
+    @property
+    def sets(self) -> tuple[SetRow, ...]:
+        """Weak-instrument sets of all equations, piece by piece."""
+        return tuple(row for equation in self.equations for row in equation.sets)
+
+    @property
+    def first_stage(self) -> FirstStage | None:
+        """Strength of the instruments in the first equation."""
+        return self.equations[0].first_stage
+
+    @property
+    def scale_factors(self) -> dict[str, float]:
+        """Standard deviation by which the outcome and each treatment were divided (1 under scale="raw")."""
+        problem = self.equations[0].problem
+        names = problem.rows.treatments
+        return {problem.rows.outcome: problem.sd_y} | {n: float(s) for n, s in zip(names, problem.sd_x, strict=True)}
+
+    def covariate_effects(self, equation: int = 0) -> dict[str, float]:
+        """Coefficients of the covariates at the DRIVE estimate: regression of y - X b on C."""
+        found = self.equations[equation]
+        return found.design.covariate_effects(found.problem.to_raw(found.fit.b))
+
+    def path(self, rhos: Sequence[float] | None = None, equation: int = 0) -> "pd.DataFrame":
+        """Coefficients along the radius.
+
+        Parameters
+        ----------
+        rhos : sequence of float, optional
+            Squared radii; None takes 0 and 121 values up to ten times the threshold.
+        equation : int
+            Position of the equation.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``rho, rho_over_lambda_min, lam, s, t, above_threshold`` and one column per treatment, in the unit of the
+            table.
+        """
+        from causalsat.estimators.drive_path import path_frame
+
+        return path_frame(self.equations[equation], None if rhos is None else np.asarray(rhos, dtype=np.float64))
+
+    def with_level(self, level: float) -> "DriveResult":
+        """The same fit with intervals and sets at another level, without new draws."""
+        from causalsat.estimators.drive_equation import weak_sets
+        from causalsat.estimators.drive_table import build_table
+
+        choices = replace(self.choices, level=number("level", level, 0.0, 1.0))
+        equations = tuple(replace(e, sets=weak_sets(e.design, choices)) if e.identified else e for e in self.equations)
+        kept = {n: v for n, v in self.meta.items() if n not in ("level", "interval", "supplied", "unavailable", "sets")}
+        table = build_table(equations, choices, {})
+        return replace(
+            self, table=table.with_meta(**{n: v for n, v in kept.items() if n not in table.meta}), equations=equations,
+            choices=choices,
+        )  # fmt: skip
+
+    def sensitivity(
+        self, direct: float | Mapping[str, float] | None = None, prior: Mapping[str, tuple[float, float]] | None = None
+    ) -> "DriveSensitivity":
+        """What remains when instruments may move the outcome directly; see `drive_sensitivity`."""
+        from causalsat.estimators.drive_sensitivity import sensitivity
+
+        return sensitivity(self.equations[0], self.choices, direct, prior)
+
+    def summary(self) -> str:
+        """What rho means, the table, the assumptions it rests on, and every check that failed or cannot judge."""
+        lines = [radius_sentence(e, self.choices.shrink_to) for e in self.equations]
+        if self.meta.get("weak"):
+            lines.append("The instruments are weak: the sets below stand first, because they alone hold then.")
+        lines += ["", str(self.table), ""]
+        for row in self.sets:
+            if row.found is not None:
+                lines.append(f"{row.method.upper()} set of {row.treatment} ({row.kind}): {row.found.text}")
+        lines.append("Assumes: " + "; ".join(self.meta["assumptions"]) + ".")
+        for check in self.checks:
+            if check.passed is not True:
+                lines.append(f"{'failed' if check.passed is False else 'open'}: {check.name}: {check.text}")
+        lines.append(f"{sum(c.passed is True for c in self.checks)} of {len(self.checks)} checks passed.")
+        return "\n".join(lines)
+
+    def check(self, name: str) -> CheckResult:
+        """The check of that name."""
+        for found in self.checks:
+            if found.name == name:
+                return found
+        raise OptionError(f"There is no check {name!r}; there are: {', '.join(c.name for c in self.checks)}.")
+
+    def plot(self, ax: "Axes | None" = None, kind: str = "table") -> "Axes":
+        """A figure; returns the axes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            None draws on a new figure.
+        kind : str
+            "table": estimates and intervals; "path": coefficient against the radius with its thresholds; "strength":
+            F statistics against critical values; "sets": intervals and sets, with gaps and arrows.
+        """
+        from causalsat.effects import iv_plots
+        from causalsat.estimators.drive_path import path_picture, set_lines, strength_bars
+
+        one_of("kind", kind, KINDS)
+        equation = self.equations[0]
+        if kind == "path":
+            return iv_plots.plot_path(path_picture(equation, self.choices), ax)
+        if kind == "strength":
+            return iv_plots.plot_strength(*strength_bars(equation), ax)
+        if kind == "sets":
+            return iv_plots.plot_sets(set_lines(self.table, self.sets), self.choices.null, ax)
+        from causalsat.effects.plots import plot_table
+
+        finite = np.flatnonzero(np.isfinite(self.table["estimate"]))
+        return plot_table(self.table.take(finite), ax=ax)

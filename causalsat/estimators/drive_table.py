@@ -1,0 +1,264 @@
+"""From fitted equations to the effect table of `drive`: rows, intervals, and what `meta` says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from causalsat.effects.table import EffectTable
+from causalsat.estimators.drive_equation import Equation
+from causalsat.estimators.drive_options import DriveChoices
+from causalsat.estimators.drive_words import ASSUMPTIONS, LIMIT_REASON, PERCENTILE_REASON, estimand_words
+from causalsat.inference.intervals import interval
+from causalsat.study.open import Study
+
+NOT_CENTRED = "the law of DRIVE is not centred at zero, so no ratio to a standard error is reported"
+SET_ONLY = "a set inverts a test and has no point estimate"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table; ``draws`` (b,) are estimates under resampling."""
+
+    method: str
+    treatment: str
+    interval: str
+    estimate: float
+    std_error: float
+    statistic: float
+    p_value: float
+    low: float
+    high: float
+    n_obs: int
+    df: float = np.inf
+    reason: str | None = None
+    draws: np.ndarray | None = None
+    null: float = 0.0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def build_table(equations: Sequence[Equation], choices: DriveChoices, facts: dict[str, Any]) -> EffectTable:
+    """The effect table of all equations; ``facts`` are what the verb knows about the study."""
+    rows = [row for equation in equations for row in table_rows(equation, choices)]
+    b = max((row.draws.size for row in rows if row.draws is not None), default=0)
+    draws = None
+    if b:
+        draws = np.column_stack([np.full(b, np.nan) if row.draws is None else row.draws for row in rows])
+    return EffectTable.build(
+        {name: [getattr(row, name) for row in rows] for name in ("method", "treatment", "interval")},
+        term="effect",
+        estimate=[row.estimate for row in rows],
+        std_error=[row.std_error for row in rows],
+        n_obs=[row.n_obs for row in rows],
+        level=choices.level,
+        df=[row.df for row in rows],
+        draws=draws,
+        interval="by row",
+        conf=([row.low for row in rows], [row.high for row in rows]),
+        p_value=[row.p_value for row in rows],
+        statistic=[row.statistic for row in rows],
+        unavailable={i: row.reason for i, row in enumerate(rows) if row.reason is not None},
+        null=choices.null,
+        meta=_meta(equations, choices) | facts,
+    )
+
+
+def study_facts(study: Study, equations: Sequence[Equation]) -> dict[str, Any]:
+    """What `meta` says about the data: rows, weights, what was partialled out."""
+    import causalsat
+
+    design = equations[0].design
+    facts: dict[str, Any] = {
+        "n_input": study.n_input,
+        "dropped": dict(study.dropped) | dict(design.dropped),
+        "n_partialled": design.rows.n_partialled,
+        "dropped_covariates": list(design.dropped_covariates),
+        "dropped_instruments": list(design.dropped_instruments),
+        "fixed_effects": dict(design.levels),
+        "embedding_instruments": list(design.embedding_instruments),
+        "versions": {"causalsat": causalsat.__version__},
+        "data_hash": study.data_hash,
+    }
+    if "weights" in study.numeric:
+        facts["effective_n"] = design.effective_n
+    if design.images is not None:
+        facts["embedding_r2"] = dict(design.images.r2)
+    return {name: value for name, value in facts.items() if value not in ({}, [])}
+
+
+def table_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
+    """Rows of one equation: DRIVE, comparators, sets; the sets first when instruments are weak."""
+    estimates = [*drive_rows(equation, choices), *wald_rows(equation, choices)]
+    sets = set_rows(equation, choices)
+    return [*sets, *estimates] if equation.weak else [*estimates, *sets]
+
+
+def drive_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
+    """DRIVE with its intervals: limit law and recentred bootstrap below the threshold, pseudo-true above it."""
+    problem, fit = equation.problem, equation.fit
+    estimate = problem.to_raw(fit.b)
+    if not equation.identified:
+        why = "fewer instruments than treatments: no radius is consistent and no law is known"
+        return [_no_interval(equation, j, estimate[j], "none", why) for j in range(estimate.size)]
+    rows: list[Row] = []
+    if equation.radius.above:
+        why = LIMIT_REASON + "; its bootstrap interval needs inference=Bootstrap(...)"
+        return _drive_kind(equation, choices, "pseudo_true", estimate, _plain_shifts(equation), why)
+    for kind in choices.intervals:
+        shifts, why = None, "no bootstrap was asked for"
+        if kind == "limit" and equation.law is not None:
+            shifts = problem.to_raw(equation.law.draws) / np.sqrt(equation.rows.n)
+        elif kind == "recentred" and equation.draws is not None:
+            shifts = _recentred_shifts(equation)
+        rows += _drive_kind(equation, choices, kind, estimate, shifts, why)
+    return rows
+
+
+def wald_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
+    """OLS, TSLS, LIML, ... with Wald intervals; TSLS carries the draws that DRIVE's recentred row shares."""
+    rows = []
+    for found in equation.comparators:
+        if found.covariance is None:
+            rows += [
+                _no_interval(equation, j, float(b), "wald", found.unavailable or "", method=found.method)
+                for j, b in enumerate(found.b)
+            ]
+            continue
+        error = found.covariance.std_error
+        made = interval("normal", found.b, error, level=choices.level, df=found.df, null=choices.null)
+        draws = _tsls_draws(equation, found.b) if found.method == "tsls" else None
+        rows += [
+            Row(
+                found.method, equation.rows.treatments[j], "wald", float(found.b[j]), float(error[j]),
+                float((found.b[j] - choices.null) / error[j]) if error[j] > 0.0 else np.nan, float(made.p_value[j]),
+                float(made.low[j]), float(made.high[j]), equation.rows.n, df=found.df, null=choices.null,
+                reason=found.covariance.unavailable.get(j), draws=None if draws is None else draws[:, j],
+            )
+            for j in range(found.b.size)
+        ]  # fmt: skip
+    return rows
+
+
+def set_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
+    """Sets that invert a test: the hull in the table, the pieces in ``meta["sets"]``."""
+    rows = []
+    for found in equation.sets:
+        low, high = (np.nan, np.nan) if found.found is None else found.found.hull()
+        reason = SET_ONLY if found.found is None or found.found.pieces else f"{SET_ONLY}; {found.found.text}"
+        rows.append(
+            Row(
+                found.method, found.treatment, found.kind, np.nan, np.nan, found.statistic, found.p_value, low, high,
+                equation.rows.n, reason=found.reason or reason, null=choices.null,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _drive_kind(
+    equation: Equation, choices: DriveChoices, kind: str, estimate: np.ndarray, shifts: np.ndarray | None, why: str
+) -> list[Row]:
+    """Rows of one interval from ``shifts`` (b, p), draws of estimate minus truth in raw units."""
+    if shifts is None:
+        return [_no_interval(equation, j, float(b), kind, why) for j, b in enumerate(estimate)]
+    draws = estimate[None, :] + shifts
+    error = np.nanstd(shifts, axis=0, ddof=1)
+    made = interval("basic", estimate, error, level=choices.level, draws=draws, null=choices.null)
+    return [
+        Row(
+            "drive", equation.rows.treatments[j], kind, float(estimate[j]), float(error[j]), np.nan,
+            float(made.p_value[j]), float(made.low[j]), float(made.high[j]), equation.rows.n, null=choices.null,
+            reason=made.unavailable.get(j, NOT_CENTRED), draws=None if kind == "limit" else draws[:, j],
+        )
+        for j in range(estimate.size)
+    ]  # fmt: skip
+
+
+def _recentred_shifts(equation: Equation) -> np.ndarray:
+    """(b, p) b* - b_tsls in raw units: in the recentred world TSLS is the truth."""
+    problem = equation.problem
+    return problem.to_raw(_values(equation)[:, : problem.rows.p] - problem.b_tsls[None, :])
+
+
+def _plain_shifts(equation: Equation) -> np.ndarray | None:
+    if equation.draws is None:
+        return None
+    problem = equation.problem
+    return problem.to_raw(_values(equation)[:, : problem.rows.p] - equation.fit.b[None, :])
+
+
+def _tsls_draws(equation: Equation, b: np.ndarray) -> np.ndarray | None:
+    """(b, p) TSLS under the same resamples, when the solver's metric is TSLS."""
+    problem = equation.problem
+    if equation.draws is None or problem.metric != "tsls":
+        return None
+    return b[None, :] + problem.to_raw(_values(equation)[:, problem.rows.p :] - problem.b_tsls[None, :])
+
+
+def _values(equation: Equation) -> np.ndarray:
+    if equation.draws is None:
+        raise ValueError("the equation has no draws")
+    return equation.draws.values
+
+
+def _no_interval(equation: Equation, j: int, estimate: float, kind: str, why: str, method: str = "drive") -> Row:
+    nan = np.nan
+    return Row(
+        method, equation.rows.treatments[j], kind, float(estimate), nan, nan, nan, nan, nan, equation.rows.n, reason=why
+    )
+
+
+def _meta(equations: Sequence[Equation], choices: DriveChoices) -> dict[str, Any]:
+    first = equations[0]
+    draws = first.draws
+    meta: dict[str, Any] = {
+        "estimator": "drive",
+        "estimand": estimand_words(any(e.radius.above for e in equations)),
+        "assumptions": list(ASSUMPTIONS),
+        "rho": _each(equations, [e.radius.rho for e in equations]),
+        "radius": _each(equations, [float(np.sqrt(e.radius.rho)) for e in equations]),
+        "rho_rule": choices.rho if isinstance(choices.rho, str) else "given",
+        "scale": choices.scale,
+        "shrink_to": choices.shrink_to,
+        "metric": choices.metric,
+        "refused_intervals": {"percentile": PERCENTILE_REASON, "normal": NOT_CENTRED, "bca": PERCENTILE_REASON},
+        "resampling": "none" if draws is None else draws.scheme,
+        "refit": draws is not None and draws.refit and first.rows.controls.shape[1] > 0,
+        "n_boot": 0 if draws is None else len(draws),
+        "n_failed": {} if draws is None else dict(draws.n_failed),
+        "n_law": choices.fine.n_law,
+        "covariance": choices.covariance.kind,
+        "sets": [entry for e in equations for entry in _set_entries(e)],
+        "weak": any(e.weak for e in equations),
+        "seed": choices.seed,
+    }
+    clusters = first.rows.sampling.cluster
+    if clusters is not None:
+        meta["n_clusters"] = int(np.unique(clusters).size)
+    if choices.rho == "cv":
+        meta["radius_note"] = "intervals are conditional on rho, and no guarantee is known for a cross-validated one"
+    return meta
+
+
+def _set_entries(equation: Equation) -> list[dict[str, Any]]:
+    entries = []
+    for row in equation.sets:
+        entry: dict[str, Any] = {"method": row.method, "treatment": row.treatment, "interval": row.kind}
+        if row.found is None:
+            entry["reason"] = row.reason
+        else:
+            entry |= {"shape": row.found.shape, "pieces": [_ends(p) for p in row.found.pieces], "text": row.found.text}
+        entries.append(entry)
+    return entries
+
+
+def _ends(piece: tuple[float, float]) -> list[Any]:
+    """Ends as numbers, infinite ones as text, which JSON can hold."""
+    return [float(end) if np.isfinite(end) else str(end) for end in piece]
+
+
+def _each(equations: Sequence[Equation], values: list[float]) -> Any:
+    """One number, or one per equation by treatment."""
+    if len(values) == 1:
+        return values[0]
+    return {e.rows.treatments[0]: v for e, v in zip(equations, values, strict=True)}
