@@ -6,42 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from causalsat.errors import (
-    CausalsatWarning,
-    CollinearWarning,
-    DataError,
-    DroppedRowsWarning,
-    IdentificationError,
-    OptionError,
-    warn,
-)
+from causalsat.errors import CausalsatWarning, CollinearWarning, IdentificationError, OptionError, warn
 from causalsat.estimators.ate_options import names_of
+from causalsat.estimators.drive_columns import EFFECT, Controls, RawColumns, raw_columns, sizes_of, without_effects
 from causalsat.estimators.drive_controls import ImageControls, net_of_images
 from causalsat.estimators.drive_guards import (
     embedding_instruments,
-    guard_clusters,
     guard_outcome,
     guard_same,
     guard_size,
     guard_variation,
     identified,
 )
-from causalsat.inference.absorb import (
-    AbsorbedParameters,
-    Factor,
-    absorb,
-    absorbed_parameters,
-    factor,
-    without_singletons,
-)
+from causalsat.inference.absorb import AbsorbedParameters
 from causalsat.inference.independent import Independent, independent_columns, net_of
 from causalsat.inference.iv_rows import IvRows
-from causalsat.inference.sampling import Sampling
 from causalsat.study.folds import Folds
 from causalsat.study.open import Role, Study
-
-CONSTANT = "(constant)"
-_EFFECT = "fixed effect "
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +79,25 @@ class DriveDesign:
     X: np.ndarray
     images: ImageControls | None = None
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What `meta` says about the preparation: plain values, None where there is nothing to say."""
+        absorbed, images = self.absorbed, self.images
+        return {
+            "effective_n": round(self.effective_n, 3) if np.ptp(self.rows.weights) > 0.0 else None,
+            "dropped_after": dict(self.dropped) or None,
+            "dropped_covariates": list(self.dropped_covariates) or None,
+            "dropped_instruments": list(self.dropped_instruments) or None,
+            "fixed_effects": self.levels or None,
+            "absorbed_parameters": None if absorbed is None else absorbed.total,
+            "absorbed_exact": None if absorbed is None else absorbed.exact,
+            "nested_in_cluster": None if absorbed is None else list(absorbed.nested),
+            "image_control": None if images is None else images.method,
+            "image_r2": None if images is None else {name: round(value, 6) for name, value in images.r2.items()},
+            "embedding_instruments": list(self.embedding_instruments) or None,
+            "controls_refitted": self.rows.controls.shape[1] > 0,
+        }
+
     def covariate_effects(self, b: np.ndarray) -> dict[str, float]:
         """Coefficients of the covariates at treatment effects b (p,) in raw units: y - X b regressed on C."""
         if not self.covariates:
@@ -141,7 +141,7 @@ def roles_of(
         Role("environment", environments, "codes"),
         Role("fold group", fold_group, "codes"),
     ]
-    roles += [Role(_EFFECT + name, name, "codes", constant="allow") for name in names_of(fixed_effects)]
+    roles += [Role(EFFECT + name, name, "codes", constant="allow") for name in names_of(fixed_effects)]
     return tuple(role for role in roles if role.columns is not None)
 
 
@@ -201,7 +201,7 @@ def drive_design(
         Positions of the treatments of this equation; None: all.
     dof : str
         "small" or "none"; handed to the rows.
-    embedding_control, n_components, nuisance_folds, seed :
+    embedding_control, n_components, nuisance_folds, seed
         See :func:`causalsat.estimators.drive_controls.net_of_images`.
     allow_underidentified : bool
         Return a design that is not identified rather than raise.
@@ -218,177 +218,57 @@ def drive_design(
     DataError
         Too few rows, one cluster, a constant outcome.
     """
-    raw = _raw(study, treatments)
-    blocks, controls = _without_effects(raw)
-    if raw.factors:
-        inside, total = raw.weights @ np.square(blocks), np.square(_sizes(raw.blocks, raw.weights))
-        names, p = (raw.outcome, *raw.treatments, *raw.instruments), len(raw.treatments)
-        for role, columns in (("treatment", slice(1, 1 + p)), ("instrument", slice(1 + p, None))):
-            guard_variation(role, names[columns], inside[columns], total[columns], raw.factors)
+    raw = raw_columns(study, treatments)
+    blocks, controls = without_effects(raw)
+    _guard_effects(raw, blocks)
     images = None
     if study.embeddings is not None:
         images = net_of_images(
-            study, raw.kept, blocks, controls.basis, raw.weights, raw.factors,
-            names=(raw.outcome, *raw.treatments, *raw.instruments), method=embedding_control,
+            study, raw.kept, blocks, controls.net * np.sqrt(len(blocks)), raw.weights, controls.effects,
+            names=raw.names, n_instruments=len(raw.instruments), method=embedding_control,
             n_components=n_components, folds=nuisance_folds, seed=seed,
         )  # fmt: skip
     left = net_of(blocks if images is None else images.residuals, controls.basis, raw.weights)
-    sizes = _sizes(raw.blocks, raw.weights)
-    rows, dropped = _rows(raw, left, sizes, controls, images is not None, dof)
+    rows, chosen = _rows(raw, left, controls, held=images is not None, dof=dof)
     guard_same(rows)
     guard_size(rows.n, rows.q, rows.p, rows.m)
-    marked = embedding_instruments(study, rows.instruments, raw.blocks[:, 1 + rows.p :][:, dropped.kept], raw.kept)
-    p = len(raw.treatments)
-    bare = images is not None
+    shown = raw.blocks if not raw.factors else blocks
     return DriveDesign(
         study=study,
         rows=rows,
         kept=raw.kept,
         dropped=raw.dropped,
-        covariates=() if bare else controls.names,
-        covariate_matrix=controls.matrix[:, :0] if bare else controls.matrix,
+        covariates=() if images is not None else controls.names,
+        covariate_matrix=controls.matrix,
         dropped_covariates=controls.dropped,
-        dropped_instruments=tuple(raw.instruments[j] for j in dropped.dropped),
+        dropped_instruments=tuple(raw.instruments[j] for j in chosen.dropped),
         absorbed=controls.absorbed,
         levels={f.name: f.n_levels for f in raw.factors},
         environments=_environments(study, raw.kept),
         effective_n=float(raw.weights.sum() ** 2 / np.square(raw.weights).sum()),
-        embedding_instruments=marked,
+        embedding_instruments=embedding_instruments(
+            study, rows.instruments, raw.blocks[:, 1 + rows.p :][:, chosen.kept], raw.kept
+        ),
         identified=identified(rows, allow=allow_underidentified),
         images=images,
-        y=blocks[:, 0] if raw.factors else raw.blocks[:, 0],
-        X=blocks[:, 1 : 1 + p] if raw.factors else raw.blocks[:, 1 : 1 + p],
+        y=shown[:, 0],
+        X=shown[:, 1 : 1 + rows.p],
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Raw:
-    """The columns of an equation on the rows in use; ``blocks`` (n, 1 + p + q) holds y, X, Z."""
-
-    kept: np.ndarray
-    dropped: dict[str, int]
-    weights: np.ndarray
-    blocks: np.ndarray
-    covariates: np.ndarray
-    covariate_names: tuple[str, ...]
-    factors: tuple[Factor, ...]
-    sampling: Sampling
-    outcome: str
-    treatments: tuple[str, ...]
-    instruments: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Controls:
-    """Independent covariates: ``matrix`` as they enter, ``basis`` their orthonormal basis (constant included)."""
-
-    matrix: np.ndarray
-    basis: np.ndarray
-    names: tuple[str, ...]
-    dropped: tuple[str, ...]
-    absorbed: AbsorbedParameters | None
-
-
-def _raw(study: Study, treatments: Sequence[int] | None) -> _Raw:
-    names = study.names["treatment"]
-    chosen = list(range(len(names))) if treatments is None else list(treatments)
-    kept, dropped = _kept_rows(study)
-    weights = study.numeric.get("weights", np.ones(len(study.rows)))[kept]
-    covariates = study.numeric.get("covariates", np.empty((len(study.rows), 0)))[kept]
-    numeric = study.numeric
-    codes = {
-        role: np.unique(study.codes[role][kept], return_inverse=True)[1]
-        for role in ("cluster", "second cluster")
-        if role in study.codes
-    }
-    for role, values in codes.items():
-        guard_clusters(values, study.names[role][0])
-    return _Raw(
-        kept=kept,
-        dropped=dropped,
-        weights=weights / weights.mean(),
-        blocks=np.column_stack([numeric["outcome"], numeric["treatment"][:, chosen], numeric["instruments"]])[kept],
-        covariates=covariates,
-        covariate_names=study.names.get("covariates", ()),
-        factors=tuple(factor(_effect_name(r), study.codes[r][kept]) for r in _effects(study)),
-        sampling=Sampling(
-            len(kept),
-            cluster=codes.get("cluster"),
-            second=codes.get("second cluster"),
-            lonlat=None if study.lonlat is None else study.lonlat[kept],
-        ),
-        outcome=study.names["outcome"][0],
-        treatments=tuple(names[j] for j in chosen),
-        instruments=study.names["instruments"],
-    )
-
-
-def _effects(study: Study) -> list[str]:
-    return [role for role in study.codes if role.startswith(_EFFECT)]
-
-
-def _effect_name(role: str) -> str:
-    return role[len(_EFFECT) :]
-
-
-def _kept_rows(study: Study) -> tuple[np.ndarray, dict[str, int]]:
-    """Rows with weight whose fixed effects they do not fit alone."""
-    kept = np.arange(len(study.rows))
-    dropped: dict[str, int] = {}
-    weights = study.numeric.get("weights")
-    if weights is not None and (weights == 0.0).any():
-        kept = np.flatnonzero(weights > 0.0)
-        dropped[f"weights {study.names['weights'][0]} is zero"] = len(weights) - len(kept)
-    factors = [study.codes[role][kept] for role in _effects(study)]
-    if factors:
-        several = without_singletons(factors)
-        if not several.all():
-            dropped["alone in a level of the fixed effects"] = int((~several).sum())
-        kept = kept[several]
-    if not len(kept):
-        raise DataError("every row is alone in a level of the fixed effects; nothing is left. Use coarser effects.")
-    if dropped:
-        listed = "; ".join(f"{reason} in {count}" for reason, count in dropped.items())
-        warn(f"drive: {len(study.rows) - len(kept)} further rows are left out: {listed}.", DroppedRowsWarning)
-    return kept.astype(np.int64), dropped
-
-
-def _without_effects(raw: _Raw) -> tuple[np.ndarray, _Controls]:
-    """y, X, Z and the covariates net of the fixed effects, or of the constant."""
-    n = len(raw.kept)
-    one = Factor(CONSTANT, np.zeros(n, np.int64), 1)
-    width = raw.blocks.shape[1]
-    left = absorb(np.column_stack([raw.blocks, raw.covariates]), raw.factors or (one,), raw.weights)
-    found = independent_columns(left[:, width:], raw.weights, sizes=_sizes(raw.covariates, raw.weights))
-    names = tuple(raw.covariate_names[j] for j in found.kept)
-    dropped = tuple(raw.covariate_names[j] for j in found.dropped)
-    if dropped:
-        others = "the fixed effects or " if raw.factors else "the constant or "
-        warn(
-            f"covariates {', '.join(dropped)} are left out: {others}the covariates before them determine them.",
-            CollinearWarning,
-        )
-    matrix, basis, absorbed = left[:, width:][:, found.kept], found.basis, None
-    if raw.factors:
-        absorbed = absorbed_parameters(raw.factors, raw.sampling.cluster)
-    else:
-        ones = np.ones((n, 1))
-        names, matrix = (CONSTANT, *names), np.column_stack([ones, raw.covariates[:, found.kept]])
-        basis = np.column_stack([ones / np.sqrt(n), basis])
-    return left[:, :width], _Controls(matrix, basis, names, dropped, absorbed)
-
-
-def _sizes(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(k,) weighted norms about the mean, with a floor that takes a constant for nothing."""
-    mean = weights @ columns / weights.sum()
-    spread = np.sqrt(weights @ np.square(columns - mean[None, :]))
-    return np.asarray(np.maximum(spread, 1e-5 * np.sqrt(weights @ np.square(columns))))
-
-
-def _rows(
-    raw: _Raw, left: np.ndarray, sizes: np.ndarray, controls: _Controls, fixed: bool, dof: str
-) -> tuple[IvRows, Independent]:
+def _guard_effects(raw: RawColumns, blocks: np.ndarray) -> None:
+    """Treatments and instruments vary inside the fixed effects."""
+    if not raw.factors:
+        return
+    inside, total = raw.weights @ np.square(blocks), np.square(sizes_of(raw.blocks, raw.weights))
     p = len(raw.treatments)
+    for role, columns in (("treatment", slice(1, 1 + p)), ("instrument", slice(1 + p, None))):
+        guard_variation(role, raw.names[columns], inside[columns], total[columns], raw.factors)
+
+
+def _rows(raw: RawColumns, left: np.ndarray, controls: Controls, *, held: bool, dof: str) -> tuple[IvRows, Independent]:
+    """The rows, with the instruments that are linearly independent."""
+    p, sizes = len(raw.treatments), sizes_of(raw.blocks, raw.weights)
     _guard_columns(raw, left, sizes, controls)
     found = independent_columns(left[:, 1 + p :], raw.weights, sizes=sizes[1 + p :])
     if len(found.dropped):
@@ -403,17 +283,15 @@ def _rows(
             f"no instrument varies once the covariates are partialled out ({', '.join(raw.instruments)}); drop the "
             "covariates that determine them, or name other instruments."
         )
-    m = controls.basis.shape[1] + (0 if controls.absorbed is None else controls.absorbed.total)
-    clustered = controls.basis.shape[1] + (0 if controls.absorbed is None else controls.absorbed.clustered)
-    held = fixed or (controls.absorbed is not None and set(controls.absorbed.nested) != {f.name for f in raw.factors})
+    held = held or not controls.repeatable
     rows = IvRows(
         y=left[:, 0],
         X=left[:, 1 : 1 + p],
         Z=left[:, 1 + p :][:, found.kept],
         weights=raw.weights,
-        controls=np.empty((len(left), 0)) if held else controls.basis * np.sqrt(len(left)),
-        n_partialled=m,
-        n_partialled_clustered=clustered,
+        controls=controls.basis[:, :0] if held else controls.basis * np.sqrt(len(left)),
+        n_partialled=controls.n_partialled,
+        n_partialled_clustered=controls.n_partialled_clustered,
         sampling=raw.sampling,
         outcome=raw.outcome,
         treatments=raw.treatments,
@@ -423,7 +301,7 @@ def _rows(
     return rows, found
 
 
-def _guard_columns(raw: _Raw, left: np.ndarray, sizes: np.ndarray, controls: _Controls) -> None:
+def _guard_columns(raw: RawColumns, left: np.ndarray, sizes: np.ndarray, controls: Controls) -> None:
     """Outcome and treatments vary, and no treatment is determined by the others and C."""
     p = len(raw.treatments)
     variance = raw.weights @ np.square(left)

@@ -23,7 +23,8 @@ SAME = 1e-12
 NO_STRENGTH = 1e-10
 NO_VARIATION = 1e-10
 ROWS_PER_INSTRUMENT = 10
-_FEATURE = re.compile(r"^(e|rcf|feature|embedding|emb|dim)_?\d+$", re.IGNORECASE)
+# Names that encoders give their features.
+_FEATURE = re.compile(r"^(\d+:)?(e\d+|rcf/\d+[+-]?|bands/.+/.+|[^/]+/\d{4})$")
 
 
 def guard_instruments(instruments: Any) -> None:
@@ -69,7 +70,7 @@ def embedding_instruments(study: Study, names: Sequence[str], values: np.ndarray
     features = () if study.embeddings is None else study.embeddings.feature_names
     found = [name for name in names if name in features or _FEATURE.match(name)]
     if study.embeddings is not None and study.image is not None:
-        known = {column.tobytes() for column in _ranks_free(study.embeddings.matrix[study.image[kept]])}
+        known = {column.tobytes() for column in _single_columns(study.embeddings.matrix[study.image[kept]])}
         found += [
             n for n, v in zip(names, values.T, strict=True) if np.float32(v).tobytes() in known and n not in found
         ]
@@ -83,7 +84,8 @@ def embedding_instruments(study: Study, names: Sequence[str], values: np.ndarray
     return tuple(found)
 
 
-def _ranks_free(matrix: np.ndarray) -> list[np.ndarray]:
+def _single_columns(matrix: np.ndarray) -> list[np.ndarray]:
+    """Columns (n,) float32, the precision of a stored embedding."""
     return list(np.ascontiguousarray(np.asarray(matrix, dtype=np.float32).T))
 
 

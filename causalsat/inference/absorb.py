@@ -104,8 +104,8 @@ def absorb(
 
     With P_f the weighted projection off the means of factor f, the symmetric sweep T = P_1 ... P_F ... P_1 is
     self-adjoint, and what the effects explain solves (I - T) u = (I - T) x; conjugate gradients solve it
-    (Hernandez-Ramos, Escalante and Raydan 2011). Plain alternation, x <- T x, has the same limit and needs many more sweeps on sparsely
-    connected factors.
+    (Hernandez-Ramos, Escalante and Raydan 2011). Plain alternation, x <- T x, has the same limit
+    and needs many more sweeps on sparsely connected factors.
 
     Parameters
     ----------
@@ -153,7 +153,11 @@ def _centring(effects: Factor, weights: np.ndarray) -> Centring:
     n = len(effects.codes)
     total = np.bincount(effects.codes, weights=weights, minlength=effects.n_levels)
     mean = csr_array((weights / total[effects.codes], (effects.codes, np.arange(n))), shape=(effects.n_levels, n))
-    return lambda values: np.asarray(values - (mean @ values)[effects.codes])
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values - (mean @ values)[effects.codes])
+
+    return centred
 
 
 def _conjugate(

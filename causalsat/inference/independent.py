@@ -67,7 +67,8 @@ def independent_columns(
 
 def _one_by_one(columns: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     n, k = columns.shape
-    basis, kept = np.empty((n, min(n, k))), []
+    basis: np.ndarray = np.empty((n, min(n, k)))
+    kept: list[int] = []
     for j in range(k):
         left = columns[:, j]
         # Twice, because one pass leaves rounding of the size of what was removed.
