@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalsat.checks.iv_tests import Test, absent, chi2_law, f_law, in_words, wald
+from causalsat.errors import IdentificationError
 from causalsat.inference.covariance import Covariance
 from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich
 from causalsat.inference.iv_rows import IvRows
@@ -111,10 +112,21 @@ def pencil(rows: IvRows) -> Pencil:
     -------
     Pencil
         Smallest odds times d1 = Cragg-Donald.
+
+    Raises
+    ------
+    IdentificationError
+        Treatments that are collinear.
     """
     moments = rows.moments
     size = np.sqrt(np.diag(moments.XX))
-    lower = np.linalg.cholesky(moments.XX / np.outer(size, size))
+    correlation = moments.XX / np.outer(size, size)
+    if np.linalg.eigvalsh(correlation)[0] <= _EXACT:
+        raise IdentificationError(
+            f"the treatments {', '.join(rows.treatments)} are collinear once the covariates are partialled out, so no "
+            "instrument can tell their effects apart; drop one of them."
+        )
+    lower = np.linalg.cholesky(correlation)
     half = np.linalg.solve(lower, (moments.B / size[None, :]).T)
     share, vectors = np.linalg.eigh(half @ half.T)
     combinations = np.linalg.solve(lower.T, vectors) / size[:, None]

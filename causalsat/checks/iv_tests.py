@@ -60,7 +60,7 @@ def f_law(statistic: float, df: float, df2: float) -> tuple[float, str]:
     from scipy.stats import f as fisher
 
     if math.isinf(df2):
-        return float(chi2.sf(statistic * df, df)), f"chi2({df:g})/{df:g}"
+        return float(chi2.sf(statistic * df, df)), f"chi2({df:g})/{df:g}" if df > 1 else "chi2(1)"
     return float(fisher.sf(statistic, df, df2)), f"F({df:g}, {df2:g})"
 
 

@@ -13,7 +13,7 @@ from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
 
-_RANK = 1e-10
+_RANK = 1e-8
 _NOTHING = (
     "Nothing to test: there are as many instruments as treatments, so the data cannot speak about their validity. The "
     "exclusion restriction rests on argument alone."
