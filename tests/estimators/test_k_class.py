@@ -10,98 +10,31 @@ import pytest
 from causalsat.errors import NumericalError, OptionError
 from causalsat.estimators.drive_problem import drive_problem
 from causalsat.estimators.k_class import METHODS, comparator
-from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
-from causalsat.inference.sampling import Sampling
+from tests.estimators.iv_oracles import Data, card_collinear, card_design
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import statsmodels.api as sm
-    from ivmodels import KClass
-    from linearmodels.datasets import card, mroz
+    from linearmodels.datasets import mroz
     from linearmodels.iv import IV2SLS, IVLIML
 
-CONTROLS = ["exper", "expersq", "black", "smsa", "south", "smsa66", *(f"reg66{j}" for j in range(2, 10))]
-CLASSICAL, HC0, HC1, CLUSTER = (Sandwich(k) for k in ("classical", "hc0", "hc1", "cluster"))
-
-
-class Data:
-    """Columns of one design, as the oracles want them and as rows net of the controls."""
-
-    def __init__(self, frame, outcome, treatments, instruments, controls, *, weights=None, cluster=None, places=None):
-        self.y = frame[outcome].to_numpy(np.float64)
-        self.X = frame[treatments].to_numpy(np.float64)
-        self.Z = frame[instruments].to_numpy(np.float64)
-        self.C = np.column_stack([np.ones(len(frame)), frame[controls].to_numpy(np.float64)])
-        self.p, self.weights, self.cluster, self.places = len(treatments), weights, cluster, places
-
-    def rows(self, dof="small"):
-        """IvRows by a QR decomposition of the root-weighted controls."""
-        n, m = self.C.shape
-        w = np.ones(n) if self.weights is None else self.weights / self.weights.mean()
-        root = np.sqrt(w)[:, None]
-        basis = np.linalg.qr(self.C * root)[0]
-
-        def net(columns):
-            scaled = columns * root
-            for _ in range(2):
-                scaled = scaled - basis @ (basis.T @ scaled)
-            return scaled / root
-
-        sampling = Sampling(n, cluster=self.cluster, lonlat=self.places)
-        y, X, Z = net(self.y[:, None])[:, 0], net(self.X), net(self.Z)
-        return IvRows(y, X, Z, w, self.C, m, m, sampling, dof=dof)
-
-    def oracle(self, model, kind, debiased, **options):
-        """Coefficients and standard errors of linearmodels, the treatments only."""
-        clusters = {"clusters": self.cluster} if kind == "clustered" else {}
-        instruments = self.Z
-        fitted = model(self.y, self.C, self.X, instruments, weights=self.weights, **options)
-        found = fitted.fit(cov_type=kind, debiased=debiased, **clusters)
-        return np.asarray(found.params)[-self.p :], np.asarray(found.std_errors)[-self.p :]
-
-    def ivmodels(self, kappa):
-        """Coefficients of ivmodels' k-class."""
-        found = KClass(kappa=kappa, fit_intercept=False).fit(X=self.X, y=self.y, Z=self.Z, C=self.C)
-        return np.asarray(found.coef_)[: self.p]
+CLASSICAL, HC0, HC1 = (Sandwich(k) for k in ("classical", "hc0", "hc1"))
 
 
 @pytest.fixture(scope="module")
-def frame():
-    return card.load()
+def just():
+    return card_design("just")
 
 
 @pytest.fixture(scope="module")
-def just(frame):
-    """Card (1995), one instrument."""
-    return Data(frame, "lwage", ["educ"], ["nearc4"], CONTROLS)
+def over():
+    return card_design("over")
 
 
 @pytest.fixture(scope="module")
-def over(frame):
-    """Card (1995), both college instruments."""
-    return Data(frame, "lwage", ["educ"], ["nearc2", "nearc4"], CONTROLS)
-
-
-@pytest.fixture(scope="module")
-def weighted(frame):
-    """Card (1995), both instruments, the sampling weights of the survey."""
-    return Data(frame, "lwage", ["educ"], ["nearc2", "nearc4"], CONTROLS, weights=frame["weight"].to_numpy(np.float64))
-
-
-@pytest.fixture(scope="module")
-def clustered(frame):
-    """Card (1995), both instruments, 40 clusters that cut across the controls."""
-    groups = (np.random.default_rng(3).permutation(len(frame)) % 40).astype(np.int64)
-    return Data(frame, "lwage", ["educ"], ["nearc2", "nearc4"], CONTROLS, cluster=groups)
-
-
-@pytest.fixture(scope="module")
-def collinear(frame):
-    """Three endogenous treatments of which exper = age - educ - 6 makes M_Z X singular; q > p."""
-    data = frame.assign(agesq=frame["age"] ** 2)
-    controls = [c for c in CONTROLS if not c.startswith("exper")]
-    return Data(data, "lwage", ["educ", "exper", "expersq"], ["nearc2", "nearc4", "age", "agesq"], controls)
+def weighted():
+    return card_design("weighted")
 
 
 def error(data, method, sandwich, dof="none", **options):
@@ -145,16 +78,6 @@ def test_card_linearmodels(request, design, dof, sandwich, kind):
         found, error_of = error(data, method, sandwich, dof)
         np.testing.assert_allclose(found, b, rtol=0, atol=1e-9, err_msg=method)
         np.testing.assert_allclose(error_of, se, rtol=1e-7, err_msg=method)
-
-
-@pytest.mark.parametrize("design", ["just", "over"])
-def test_hc0_is_the_factor_free_covariance(request, design):
-    data = request.getfixturevalue(design)
-    for method in ("tsls", "liml", "fuller"):
-        free = error(data, method, HC0, "small")[1]
-        np.testing.assert_allclose(free, error(data, method, HC1, "none")[1], rtol=1e-12)
-        corrected = error(data, method, HC1, "small")[1]
-        np.testing.assert_allclose(corrected / free, np.sqrt(3010 / 2994), rtol=1e-12)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -212,18 +135,6 @@ def test_anchor_limits(over):
     np.testing.assert_array_equal(comparator("anchor", rows, HC1, gamma=np.inf).b, tsls.b)
 
 
-def test_clusters_linearmodels(clustered):
-    for dof, debiased in (("small", True), ("none", False)):
-        for method, model, options in (
-            ("tsls", IV2SLS, {}), ("liml", IVLIML, {}), ("fuller", IVLIML, {"fuller": 1.0}),
-        ):  # fmt: skip
-            found = comparator(method, clustered.rows(dof), CLUSTER)
-            se = clustered.oracle(model, "clustered", debiased, **options)[1]
-            np.testing.assert_allclose(found.covariance.std_error, se, rtol=1e-7, err_msg=f"{method} {dof}")
-            assert found.df == 39.0
-    assert comparator("tsls", clustered.rows(), HC1).df == np.inf
-
-
 def test_mroz_two_treatments():
     frame = mroz.load()
     frame = frame[frame["inlf"] == 1]
@@ -238,7 +149,8 @@ def test_mroz_two_treatments():
                 np.testing.assert_allclose(se, oracle_se, rtol=1e-6)
 
 
-def test_treatment_in_span_of_instruments_and_controls(collinear):
+def test_treatment_in_span_of_instruments_and_controls():
+    collinear = card_collinear(["nearc2", "nearc4", "age", "agesq"])
     rows = collinear.rows()
     assert np.linalg.eigvalsh(rows.scaled(1.0, rows.X.std(axis=0)).moments.XMX)[0] < 1e-12
     tsls = collinear.oracle(IV2SLS, "robust", True)
@@ -253,11 +165,8 @@ def test_treatment_in_span_of_instruments_and_controls(collinear):
         assert np.all(other.covariance.std_error > 0.0)
 
 
-def test_just_identified_in_span(frame):
-    data = Data(
-        frame.assign(agesq=frame["age"] ** 2), "lwage", ["educ", "exper", "expersq"], ["nearc4", "age", "agesq"],
-        [c for c in CONTROLS if not c.startswith("exper")],
-    )  # fmt: skip
+def test_just_identified_in_span():
+    data = card_collinear(["nearc4", "age", "agesq"])
     rows = data.rows()
     liml = comparator("liml", rows, HC1)
     assert liml.kappa == 1.0
@@ -302,38 +211,6 @@ def test_ridge_tsls_is_ridge_on_the_moments(over):
     np.testing.assert_allclose(zero.b, comparator("tsls", rows, HC1).b, rtol=1e-12)
 
 
-def test_kclass_standard_error_away_from_one(just):
-    """Scores P_Z X e, right near kappa = 1, are far too small at kappa = 0.8; resampled rows decide."""
-    ours = comparator("kclass", just.rows("none"), HC0, kappa=0.8).covariance.std_error[0]
-    theirs = just.oracle(IVLIML, "robust", False, kappa=0.8)[1][0]
-    draw, values = np.random.default_rng(5), []
-    for _ in range(200):
-        again = copy.copy(just)
-        again.weights = draw.multinomial(3010, np.full(3010, 1.0 / 3010)) + 1e-12
-        moments = again.rows().moments
-        values.append((0.8 * moments.XPy + 0.2 * moments.Xy)[0] / (0.8 * moments.XPX + 0.2 * moments.XX)[0, 0])
-    assert ours == pytest.approx(0.0037, abs=5e-5)
-    assert theirs == pytest.approx(0.0011, abs=5e-5)
-    assert ours == pytest.approx(np.std(values), rel=0.15)
-
-
-def test_fixed_kappa_covariance_by_hand(over):
-    rows = over.rows()
-    found = comparator("kclass", rows, HC0, kappa=0.6)
-    basis = np.linalg.qr(rows.Z)[0]
-    turned = rows.X - 0.6 * (rows.X - basis @ (basis.T @ rows.X))
-    bread = 1.0 / float(turned[:, 0] @ rows.X[:, 0])
-    scores = turned[:, 0] * rows.residuals(found.b)
-    assert found.covariance.matrix[0, 0] == pytest.approx(bread**2 * float(scores @ scores), rel=1e-9)
-
-
-def test_ols_clusters_statsmodels(clustered):
-    fit = sm.OLS(clustered.y, np.column_stack([clustered.C, clustered.X]))
-    oracle = fit.fit(cov_type="cluster", cov_kwds={"groups": clustered.cluster})
-    found = comparator("ols", clustered.rows(), CLUSTER)
-    np.testing.assert_allclose(found.covariance.std_error, oracle.bse[-1:], rtol=1e-8)
-
-
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "ridge_tsls"])
 def test_integer_weights_are_repeated_rows(over, method):
     times = 1 + np.arange(3010) % 3
@@ -374,25 +251,6 @@ def test_invariances(weighted, method):
     np.testing.assert_allclose(flipped.covariance.std_error, 30.0 * base.covariance.std_error, rtol=1e-9)
     if method not in ("liml", "fuller"):
         np.testing.assert_allclose(base.influence.mean(axis=0), 0.0, atol=1e-9)
-
-
-def test_conley_by_pairs(frame):
-    """The double sum over pairs with Bartlett weights on great-circle distance."""
-    some = frame.iloc[:400]
-    draw = np.random.default_rng(1)
-    places = np.column_stack([draw.uniform(-90.0, -80.0, 400), draw.uniform(35.0, 42.0, 400)])
-    data = Data(some, "lwage", ["educ"], ["nearc2", "nearc4"], ["exper", "expersq", "black"], places=places)
-    radians = np.radians(places)
-    half = np.sin((radians[:, None, :] - radians[None, :, :]) / 2.0) ** 2
-    cosines = np.cos(radians[:, 1])
-    arc = 2.0 * np.arcsin(np.sqrt(half[..., 1] + cosines[:, None] * cosines[None, :] * half[..., 0]))
-    kernel = np.clip(1.0 - 6371.0 * arc / 150.0, 0.0, None)
-    for method in ("ols", "liml"):
-        found = comparator(method, data.rows(), Sandwich("conley", cutoff_km=150.0))
-        phi = found.influence[:, 0]
-        expected = np.sqrt(phi @ kernel @ phi) / 400
-        np.testing.assert_allclose(found.covariance.std_error[0], expected, rtol=1e-4)
-        assert (found.covariance.kind, found.df) == ("conley", np.inf)
 
 
 def test_errors(over):
