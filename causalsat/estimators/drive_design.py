@@ -221,6 +221,7 @@ def drive_design(
     raw = raw_columns(study, treatments)
     blocks, controls = without_effects(raw)
     _guard_effects(raw, blocks)
+    marked = embedding_instruments(study, raw.instruments, raw.blocks[:, 1 + len(raw.treatments) :], raw.kept)
     images = None
     if study.embeddings is not None:
         images = net_of_images(
@@ -246,9 +247,7 @@ def drive_design(
         levels={f.name: f.n_levels for f in raw.factors},
         environments=_environments(study, raw.kept),
         effective_n=float(raw.weights.sum() ** 2 / np.square(raw.weights).sum()),
-        embedding_instruments=embedding_instruments(
-            study, rows.instruments, raw.blocks[:, 1 + rows.p :][:, chosen.kept], raw.kept
-        ),
+        embedding_instruments=tuple(name for name in marked if name in rows.instruments),
         identified=identified(rows, allow=allow_underidentified),
         images=images,
         y=shown[:, 0],

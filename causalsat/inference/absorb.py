@@ -15,6 +15,8 @@ RTOL = 1e-10
 MAX_STEPS = 10_000
 # A column that the effects determine is zero up to rounding; changes are judged against at least this share of it.
 _FLOOR = 1e-4
+# Below this share of a column its gradient is rounding, along which a conjugate step has no bound.
+_NOISE = 1e-14
 
 Centring = Callable[[np.ndarray], np.ndarray]
 
@@ -174,7 +176,7 @@ def _conjugate(
         after = values
         for step in (*centre, *centre[-2::-1]):
             after = step(after)
-        return values - after
+        return np.asarray(values - after)
 
     def size(values: np.ndarray) -> np.ndarray:
         return np.asarray(np.sqrt(weights @ np.square(values)))
@@ -185,6 +187,7 @@ def _conjugate(
     residual = moved(left)
     direction = residual.copy()
     power = np.square(size(residual))
+    power = np.where(np.sqrt(power) > _NOISE * whole, power, 0.0)
     for _ in range(max_steps):
         image = moved(direction)
         curvature = weights @ (direction * image)
@@ -194,7 +197,7 @@ def _conjugate(
         next_power = np.square(size(residual))
         change = length * size(direction)
         bound = rtol * np.maximum(size(left[:, live]), _FLOOR * whole[live])
-        on = change > bound
+        on = (change > bound) & (np.sqrt(next_power) > _NOISE * whole[live])
         if not on.any():
             return left
         gain = np.divide(next_power, power, out=np.zeros_like(power), where=power > 0.0)
