@@ -155,7 +155,8 @@ class DriveResult:
         for check in self.checks:
             if check.passed is not True:
                 lines.append(f"{'failed' if check.passed is False else 'open'}: {check.name}: {check.text}")
-        lines.append(f"{sum(c.passed is True for c in self.checks)} of {len(self.checks)} checks passed.")
+        passed, failed = (sum(c.passed is verdict for c in self.checks) for verdict in (True, False))
+        lines.append(f"{passed} checks passed, {failed} failed, {len(self.checks) - passed - failed} cannot judge.")
         return "\n".join(lines)
 
     def check(self, name: str) -> CheckResult:
