@@ -290,8 +290,6 @@ def test_integer_weights_against_repeated_rows():
     np.testing.assert_allclose(
         level_set(first, 0, share * first.d1), level_set(second, 0, share * second.d1), rtol=1e-10
     )
-    other = replace(weighted, weights=weighted.weights)
-    assert one(other, "clr").pieces == one(weighted, "clr").pieces
 
 
 def test_narrow_set_far_from_zero():
@@ -324,16 +322,16 @@ def test_subset_against_another_implementation():
 
 def test_subset_shapes_by_brute_force():
     seen = set()
-    for seed, scale in ((0, 1.0), (1, 0.15), (2, 0.15), (3, 0.05), (4, 0.3), (5, 0.1), (6, 0.1)):
-        strength = scale * np.random.default_rng(seed).standard_normal((4, 2))
-        rows = net(*simulated(seed, q=4, p=2, strength=strength, direct=np.array([0.3, 0, 0, 0]) * (seed % 2)))
+    for seed, scale, direct in ((0, 1.0, 0.0), (1, 0.1, 0.3), (2, 0.2, 0.3), (3, 0.2, 0.3), (4, 0.05, 0.0)):
+        strength = scale * np.random.default_rng(seed).standard_normal((4, 2)) * np.array([1.0, 4.0])[None, :]
+        rows = net(*simulated(seed, q=4, p=2, strength=strength, direct=direct * np.array([1.0, 1.0, 0.0, 0.0])))
         pencil = pencil_of(rows)
         grid = np.concatenate([np.linspace(-40, 40, 801), np.linspace(-3, 5, 401)])
         for j, row in enumerate(confidence_sets(rows, "ar")):
             excess = np.array([subset_ratio(pencil, j, b) for b in grid]) - stats.chi2.isf(0.05, 3)
             assert permitted(excess, grid, row.found.pieces, slack=1e-7)
             seen.add(row.found.shape)
-    assert {"interval", "line", "rays"} <= seen
+    assert {"interval", "line", "rays", "empty"} <= seen
 
 
 def test_conditional_sets_have_a_reason_with_several_treatments():
