@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from causalsat.errors import NumericalError, OptionError
+from causalsat.estimators.drive_fit import solve_drive
 from causalsat.estimators.drive_problem import drive_problem
 from causalsat.estimators.k_class import METHODS, comparator
 from causalsat.inference.options import Sandwich
@@ -196,6 +197,14 @@ def test_order_of_estimates(over):
     assert np.all(np.diff(path) > 0.0)
     assert b["ols"] < b["tsls"] < b["liml"]
     assert b["ols"] < b["fuller"] < b["liml"]
+
+
+def test_drive_is_ridge_tsls_at_its_implicit_penalty(over):
+    rows = over.rows()
+    problem = drive_problem(rows)
+    fit = solve_drive(problem, 0.001)
+    found = comparator("ridge_tsls", rows, HC1, ridge=(fit.lam, problem))
+    np.testing.assert_allclose(found.b, problem.to_raw(fit.b), rtol=1e-10)
 
 
 def test_ridge_tsls_is_ridge_on_the_moments(over):

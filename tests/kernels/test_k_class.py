@@ -36,13 +36,13 @@ def fits(key):
 
 
 def test_mapped_over_studies():
-    keys = jax.random.split(jax.random.key(0), 1500)
+    keys = jax.random.split(jax.random.key(0), 600)
     found = np.asarray(jax.jit(jax.vmap(fits))(keys))
     np.testing.assert_allclose(found[7], fits(keys[7]), rtol=1e-10)
     ols, tsls, liml = np.median(found, axis=0) - 1.0
     assert ols == pytest.approx(0.8 / (1.0 + 5 * 0.15**2), abs=0.02)
     assert 0.03 < tsls < 0.12
-    assert abs(liml) < 0.02
+    assert abs(liml) < 0.025
 
 
 def test_liml_kappa_is_the_textbook_ratio():
