@@ -20,6 +20,14 @@ _NOTHING = (
 )
 
 
+_PERFECT = "The treatments fit the outcome exactly: no residual variance is left to test against."
+_ROUNDING = 1e-26
+
+
+def _perfect(rows: IvRows, residual_variance: float) -> bool:
+    return residual_variance <= _ROUNDING * float(np.mean(rows.weights * rows.y**2))
+
+
 def sargan(rows: IvRows) -> Test:
     """Sargan's test of the over-identifying restrictions, homoskedastic.
 
@@ -45,7 +53,10 @@ def sargan(rows: IvRows) -> Test:
     moments = rows.moments
     left = moments.w - moments.B @ moments.b_tsls
     residuals = rows.residuals(moments.b_tsls)
-    statistic = float(rows.n * (left @ left) / np.mean(rows.weights * residuals**2))
+    spread = float(np.mean(rows.weights * residuals**2))
+    if _perfect(rows, spread):
+        return absent("sargan", _PERFECT)
+    statistic = float(rows.n * (left @ left) / spread)
     p_value, law = chi2_law(statistic, rows.q - rows.p)
     text = (
         f"Sargan {statistic:.4g}, law {law}, factor n = {rows.n} ({in_words(p_value)}); valid under homoskedasticity."
@@ -79,6 +90,8 @@ def hansen(rows: IvRows, sandwich: Sandwich) -> Test:
     if rows.q == rows.p:
         return absent("hansen", _NOTHING)
     moments = rows.moments
+    if _perfect(rows, float(np.mean(rows.weights * rows.residuals(moments.b_tsls) ** 2))):
+        return absent("hansen", _PERFECT)
     variance, words = _moment_weight(rows, sandwich)
     _, reason = wald(moments.w, variance)
     if reason is not None:
@@ -105,6 +118,12 @@ def _moment_weight(rows: IvRows, sandwich: Sandwich) -> tuple[np.ndarray, str]:
     return rows.n * found.matrix / found.factor, f"{found.kind} weight"
 
 
+_EXOGENOUS = (
+    "Every treatment is a linear function of instruments and covariates: it is exogenous by construction, and there is "
+    "nothing to test."
+)
+
+
 @dataclass(frozen=True, eq=False)
 class _Added:
     """OLS with M_Z X added: an orthonormal basis of what it adds, and the residual sums of squares with and without."""
@@ -114,6 +133,7 @@ class _Added:
     without: float
     gain: float
     residuals: np.ndarray
+    reason: str
 
 
 def _added(rows: IvRows) -> _Added:
@@ -132,7 +152,9 @@ def _added(rows: IvRows) -> _Added:
     y = rows.y * root
     residuals = y - basis @ (basis.T @ y)
     along = added.T @ residuals
-    return _Added(added, rank, float(residuals @ residuals), float(along @ along), residuals - added @ along)
+    without, gain = float(residuals @ residuals), float(along @ along)
+    reason = _EXOGENOUS if rank == 0 else _PERFECT if _perfect(rows, (without - gain) / rows.n) else ""
+    return _Added(added, rank, without, gain, residuals - added @ along, reason)
 
 
 def _deficient(rows: IvRows, rank: int) -> str:
@@ -143,12 +165,6 @@ def _deficient(rows: IvRows, rank: int) -> str:
         f"{'are' if rows.p - rank > 1 else 'is'} a linear function of instruments and covariates, hence exogenous by "
         f"construction; {rank} degree{'s' * (rank != 1)} of freedom remain."
     )
-
-
-_EXOGENOUS = (
-    "Every treatment is a linear function of instruments and covariates: it is exogenous by construction, and there is "
-    "nothing to test."
-)
 
 
 def wu_hausman(rows: IvRows) -> Test:
@@ -171,8 +187,8 @@ def wu_hausman(rows: IvRows) -> Test:
     Wu (1973); Hausman (1978), "Specification tests in econometrics".
     """
     found = _added(rows)
-    if found.rank == 0:
-        return absent("wu_hausman", _EXOGENOUS)
+    if found.reason:
+        return absent("wu_hausman", found.reason)
     df2 = rows.n - rows.p - found.rank - rows.m
     statistic = (found.gain / found.rank) / ((found.without - found.gain) / df2)
     p_value, law = f_law(statistic, found.rank, float(df2))
@@ -199,8 +215,8 @@ def durbin(rows: IvRows) -> Test:
     Durbin (1954), "Errors in variables".
     """
     found = _added(rows)
-    if found.rank == 0:
-        return absent("durbin", _EXOGENOUS)
+    if found.reason:
+        return absent("durbin", found.reason)
     statistic = rows.n * found.gain / found.without
     p_value, law = chi2_law(statistic, found.rank)
     text = (
@@ -232,8 +248,8 @@ def robust_endogeneity(rows: IvRows, sandwich: Sandwich) -> Test:
     Wooldridge (1995), "Score diagnostics for linear models estimated by two stage least squares".
     """
     found = _added(rows)
-    if found.rank == 0:
-        return absent("endogeneity_robust", _EXOGENOUS)
+    if found.reason:
+        return absent("endogeneity_robust", found.reason)
     n, columns = rows.n, rows.p + found.rank
     coefficient = found.basis.T @ (rows.y * np.sqrt(rows.weights))
     if sandwich.kind == "classical":

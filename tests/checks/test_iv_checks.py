@@ -184,6 +184,12 @@ def test_a_treatment_inside_the_span_of_the_instruments():
     assert strength_checks(rows, Sandwich("hc1"))[1].passed is True
 
 
+def test_an_outcome_without_residuals_has_a_reason():
+    rows = study(p=2, q=4)
+    checks = validity_checks(replace(rows, y=rows.X @ np.array([1.0, -2.0])), Sandwich("hc1"))
+    assert all(found.passed is None and "no residual variance" in found.text for found in checks)
+
+
 def test_collinear_treatments_are_refused():
     rows = study(p=2, q=4)
     twice = replace(rows, X=np.column_stack([rows.X[:, 0], 2.0 * rows.X[:, 0]]))
