@@ -62,7 +62,6 @@ def limit_law(problem: DriveProblem, rho: float, sandwich: Sandwich, *, n_law: i
     Returns
     -------
     LimitLaw
-
     """
     rows = problem.rows
     v, reason = shrinkage(problem, rho)

@@ -153,7 +153,7 @@ def choose_radius(
     elif rule == "cv":
         choice = _by_environments(problem, cap, bounds, options, environments)
     else:
-        choice = _given(float(number("rho", rule, 0.0, np.inf, open_ends=False)), bounds, options)
+        choice = _given(float(number("rho", rule, 0.0, np.inf, open_ends=False)), cap, bounds, options)
     return _report(rule if isinstance(rule, str) else "given", choice, cap, bounds, options)
 
 
@@ -246,7 +246,7 @@ def _by_environments(
             "years or sensors; random folds hold the same environment on both sides and are not offered."
         )
     unit = bounds.lambda_min_corrected if bounds.lambda_min_corrected > 0.0 else bounds.lambda_min
-    if not (np.isfinite(unit) and unit > 0.0):
+    if _UNIDENTIFIED in cap.flags or not (np.isfinite(unit) and unit > 0.0):
         return cap
     low, high, points = options.cv_grid
     curve = cross_validate(problem, unit * np.geomspace(low, high, points), environments, options.cv_criterion)
@@ -276,10 +276,10 @@ def _curve_table(curve: CvCurve, unit: float) -> dict[str, list[Any]]:
     return table | {f"loss[{label}]": curve.loss[e].tolist() for e, label in enumerate(curve.labels)}
 
 
-def _given(rho: float, bounds: Thresholds, options: DriveOptions) -> _Choice:
+def _given(rho: float, cap: _Choice, bounds: Thresholds, options: DriveOptions) -> _Choice:
     """A number, held to ``options.above_threshold``."""
     if rho <= bounds.rho_hat or options.above_threshold == "warn":
-        return _Choice(rho, "user", "as given")
+        return _Choice(rho, "user", "as given", cap.flags)
     if options.above_threshold == "error":
         raise OptionError(
             f"rho={rho:g} is above {bounds.rho_hat:.6g}, the threshold at the TSLS estimate, beyond which the limit of "

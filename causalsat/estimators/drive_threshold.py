@@ -56,7 +56,7 @@ def thresholds(problem: DriveProblem, sandwich: Sandwich, *, many_instruments: b
     c = problem.gradient(b)
     corrected = corrected_strength(problem, sandwich) if many_instruments else problem.A
     spread = problem.V * first_stage_factor(problem) if problem.shrink_to == "ols" else np.eye(problem.rows.p)
-    smallest = smallest_root(problem.A, spread)
+    smallest = smallest_root(problem.A, spread) if problem.rows.q >= problem.rows.p else 0.0
     size = float(c @ np.linalg.pinv(spread) @ c)
     return Thresholds(
         lambda_min=smallest,
