@@ -99,18 +99,24 @@ class Profile:
     def _along(
         self, first: np.ndarray, held: np.ndarray, place: np.ndarray, best: np.ndarray, axis: int
     ) -> tuple[np.ndarray, np.ndarray]:
+        def at(angles: np.ndarray) -> np.ndarray:
+            """(c, k) statistics at c candidate angles (c, k) of this axis."""
+            repeats = angles.shape[0]
+            trial = np.tile(place, (repeats, 1))
+            trial[:, axis] = np.tan(angles).reshape(-1)
+            return self._value(np.tile(first, repeats), np.tile(held, repeats), trial).reshape(angles.shape)
+
         grid = np.linspace(-_EDGE, _EDGE, _GRID)
-        values = np.stack([self._value(first, held, _moved_to(place, axis, np.full(first.size, a))) for a in grid])
-        start = np.argmin(values, axis=0)
+        start = np.argmin(at(np.repeat(grid[:, None], first.size, axis=1)), axis=0)
         low, high = grid[np.maximum(start - 1, 0)], grid[np.minimum(start + 1, _GRID - 1)]
         for _ in range(_GOLDEN):
-            left, right = high - _RATIO * (high - low), low + _RATIO * (high - low)
-            nearer = self._value(first, held, _moved_to(place, axis, left)) <= self._value(
-                first, held, _moved_to(place, axis, right)
-            )
+            inner = _RATIO * (high - low)
+            left, right = high - inner, low + inner
+            both = at(np.stack([left, right]))
+            nearer = both[0] <= both[1]
             low, high = np.where(nearer, low, left), np.where(nearer, right, high)
         candidates = np.stack([0.5 * (low + high), grid[start]])
-        found = np.stack([self._value(first, held, _moved_to(place, axis, c)) for c in candidates])
+        found = at(candidates)
         chosen = np.argmin(found, axis=0)
         rows = np.arange(first.size)
         value, angle = found[chosen, rows], candidates[chosen, rows]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -48,17 +49,19 @@ class ReducedForm:
 
     def _some(self, U: np.ndarray) -> np.ndarray:
         g = U @ self.g.T
-        V = np.einsum("kc,kd,cdij->kij", U, U, self.V, optimize=True)
-        values, vectors = np.linalg.eigh(V)
-        along = np.einsum("kij,ki->kj", vectors, g) ** 2
-        floor = _SINGULAR * np.sum(U**2, axis=1)[:, None] * self.largest
+        k, q = g.shape
+        pairs = (U[:, :, None] * U[:, None, :]).reshape(k, -1)
+        values, vectors = np.linalg.eigh((pairs @ self.V.reshape(-1, q * q)).reshape(k, q, q))
+        along = (g[:, None, :] @ vectors)[:, 0, :] ** 2
+        length = np.sum(U**2, axis=1)[:, None]
+        floor = _SINGULAR * length * self.largest
         usable = values > floor
         terms = np.where(usable, along / np.where(usable, values, 1.0), 0.0)
         # Moments without noise: rejected unless they are zero, which no test could then reject.
-        noiseless = ~usable & (along > 1e-20 * np.sum(U**2, axis=1)[:, None])
+        noiseless = ~usable & (along > 1e-20 * length)
         return np.where(noiseless.any(axis=1), np.inf, self.pencil.n * terms.sum(axis=1))
 
-    @property
+    @cached_property
     def largest(self) -> float:
         """Scale of the variance."""
         return float(np.max(np.abs(self.V)))

@@ -39,9 +39,7 @@ def mroz_arrays():
     return data["lwage"].to_numpy(float), X, Z, np.ones((len(data), 1))
 
 
-def simulated(
-    seed, *, n=120, q=3, p=1, strength=0.3, b=1.0, direct=0.0, confounding=0.6, noise=1.0, spread=None
-):
+def simulated(seed, *, n=120, q=3, p=1, strength=0.3, b=1.0, direct=0.0, confounding=0.6, noise=1.0, spread=None):
     """y, X, Z, C of a linear study; ``strength`` per treatment (or (q, p)), ``direct`` (q,) breaks exclusion."""
     rng = np.random.default_rng(seed)
     Z = rng.standard_normal((n, q))

@@ -310,7 +310,7 @@ def test_subset_against_another_implementation():
     y, X, Z, C = mroz_arrays()
     rows = net(y, X, Z, C, treatments=("educ", "exper"))
     for law in ("chi2", "f"):
-        found = [row for row in confidence_sets(rows, "ar", ar_law=law)]
+        found = confidence_sets(rows, "ar", ar_law=law)
         assert [row.treatment for row in found] == ["educ", "exper"]
         for j, row in enumerate(found):
             one_x, other = X[:, [j]], X[:, [1 - j]]
@@ -347,7 +347,7 @@ def test_conditional_sets_have_a_reason_with_several_treatments():
 
 
 def test_treatment_in_the_span_of_the_instruments():
-    y, X, Z, C = simulated(0, strength=0.5)
+    y, _, Z, C = simulated(0, strength=0.5)
     rows = net(y, Z[:, :1] + 0.5 * Z[:, 1:2], Z, C)
     for row in confidence_sets(rows, METHODS, sandwich=Sandwich("hc1")):
         assert row.found.shape in ("interval", "empty", "intervals"), row
