@@ -135,6 +135,7 @@ def comparators(rows: IvRows, problem: DriveProblem, fit: DriveFit, choices: Dri
         comparator(
             method, rows, choices.covariance, fuller=fine.fuller, kappa=fine.kappa, gamma=fine.gamma,
             ridge=(penalty, problem),
+            estimated_first_stage=True,
         )
         for method in choices.compare
     )  # fmt: skip

@@ -156,6 +156,11 @@ def validated_choices(**given: Any) -> DriveChoices:
     compare = _several("compare", given["compare"], COMPARATORS)
     if "kclass" in compare and fine.kappa is None:
         raise OptionError('compare names "kclass", which needs its kappa: options=DriveOptions(kappa=0.9).')
+    if "ridge_tsls" in compare and fine.ridge is None and given["shrink_to"] == "ols":
+        raise OptionError(
+            'compare names "ridge_tsls" and shrink_to="ols" has no implicit ridge penalty; give one: '
+            "options=DriveOptions(ridge=0.01)."
+        )
     return DriveChoices(
         rho=checked_rho(given["rho"]),
         shrink_to=one_of("shrink_to", given["shrink_to"], TARGETS),
