@@ -17,11 +17,12 @@ def drive_checks(equations: Sequence[Equation], choices: DriveChoices) -> tuple[
     for equation in equations:
         checks = [radius_check(equation, choices)]
         if equation.identified:
-            checks += strength_checks(equation.rows, choices.covariance)
+            checks += strength_checks(equation.rows, choices.covariance, equation.first_stage)
             checks += validity_checks(equation.rows, choices.covariance)
         if len(equations) > 1:
             name = equation.rows.treatments[0]
-            checks = [replace(check, name=f"{check.name}[{name}]") for check in checks]
+            named = f"[{name}]"
+            checks = [c if c.name.endswith(named) else replace(c, name=c.name + named) for c in checks]
         found += checks
     return tuple(found)
 

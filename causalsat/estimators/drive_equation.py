@@ -159,14 +159,22 @@ def weak_sets(design: DriveDesign, choices: DriveChoices) -> tuple[SetRow, ...]:
 def weakness(strength: FirstStage | None, sets: tuple[SetRow, ...]) -> list[str]:
     """Why the instruments count as weak; empty when they do not."""
     texts = []
-    if strength is not None and np.isfinite(strength.f_effective):
-        needed = strength.effective_critical[_TRUSTED_BIAS]
-        if strength.f_effective < needed:
-            texts.append(
-                f"the effective F is {strength.f_effective:.2f}, below {needed:.2f}, its critical value for a bias of "
-                f"{_TRUSTED_BIAS} % of the worst case: read the Anderson-Rubin and CLR sets first; intervals around "
-                "an estimate assume strong instruments."
+    if strength is not None and strength.weak:
+        if len(strength.treatments) == 1:
+            needed = strength.effective_critical[_TRUSTED_BIAS]
+            found = (
+                f"the effective F is {strength.f_effective:.2f}, not above {needed:.2f}, its critical value for a bias "
+                f"of {_TRUSTED_BIAS} % of the worst case"
             )
+        else:
+            found = (
+                f"the smallest conditional F is {strength.sanderson_windmeijer.min():.2f} and the Kleibergen-Paap F "
+                f"{strength.kleibergen_paap.f:.2f}; both should exceed ten"
+            )
+        texts.append(
+            f"{found}: read the Anderson-Rubin and CLR sets first; intervals around an estimate assume strong "
+            "instruments."
+        )
     unbounded = [s for s in sets if s.found is not None and s.method == "ar" and not np.all(np.isfinite(s.found.hull()))
                  and s.found.pieces]  # fmt: skip
     if unbounded:
