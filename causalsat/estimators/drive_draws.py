@@ -12,6 +12,7 @@ from causalsat.inference.options import Bootstrap
 from causalsat.inference.seam import Draws, bootstrap_draws, multiplier_draws
 from causalsat.progress import Progress
 
+Wanted = tuple[int, int | None, Progress]
 WIDEST_REFIT = 64
 _MANY_ROWS_PER_UNIT = 32
 
@@ -128,7 +129,14 @@ class DriveMoments:
 
 
 def recentred_draws(
-    problem: DriveProblem, rho: float, bootstrap: Bootstrap, *, seed: int, progress: Progress = False
+    problem: DriveProblem,
+    rho: float,
+    bootstrap: Bootstrap,
+    *,
+    seed: int,
+    first: int = 0,
+    count: int | None = None,
+    progress: Progress = False,
 ) -> Draws:
     """Draws of DRIVE and TSLS whose moments are recentred at the TSLS estimate (Hall and Horowitz 1996).
 
@@ -148,6 +156,8 @@ def recentred_draws(
         With metric="gmm" the weight matrix W is held at its full-sample value in every draw.
     seed : int
         The same seed gives the same bits for any number of draws before or after.
+    first, count : int
+        The draws wanted; all of ``bootstrap.n`` by default.
     progress : bool or callable, optional
         Progress bar.
 
@@ -156,21 +166,28 @@ def recentred_draws(
     Draws
         (b, 2p) on the solver's scale: DRIVE, then TSLS. Failed draws are rows of NaN, counted by status.
     """
-    return _draws(problem, rho, bootstrap, seed, progress, recentre=True)
+    return _draws(problem, rho, bootstrap, seed, (first, count, progress), recentre=True)
 
 
 def plain_draws(
-    problem: DriveProblem, rho: float, bootstrap: Bootstrap, *, seed: int, progress: Progress = False
+    problem: DriveProblem,
+    rho: float,
+    bootstrap: Bootstrap,
+    *,
+    seed: int,
+    first: int = 0,
+    count: int | None = None,
+    progress: Progress = False,
 ) -> Draws:
     """Draws as in :func:`recentred_draws` without recentring: for the pseudo-true value above the threshold.
 
     There the estimator is a smooth M-estimator, for which the plain basic bootstrap is valid.
     """
-    return _draws(problem, rho, bootstrap, seed, progress, recentre=False)
+    return _draws(problem, rho, bootstrap, seed, (first, count, progress), recentre=False)
 
 
 def _draws(
-    problem: DriveProblem, rho: float, bootstrap: Bootstrap, seed: int, progress: Progress, *, recentre: bool
+    problem: DriveProblem, rho: float, bootstrap: Bootstrap, seed: int, wanted: Wanted, *, recentre: bool
 ) -> Draws:
     rows = problem.rows
     turned = rows.Z @ problem.root.T
@@ -178,17 +195,25 @@ def _draws(
     scores = (rows.weights * residuals)[:, None] * turned
     centre = scores.mean(axis=0)
     if bootstrap.scheme == "multiplier":
-        return _multiplier_draws(problem, rho, bootstrap, seed, progress, scores - centre, recentre)
+        return _multiplier_draws(problem, rho, bootstrap, seed, wanted, scores - centre, recentre)
     width = rows.controls.shape[1] + rows.q + rows.p + 1
     refit = bootstrap.refit and rows.controls.shape[1] > 0 and width <= WIDEST_REFIT
     controls = _orthonormal(rows.controls, rows.weights) if refit else rows.controls[:, :0]
     columns = np.column_stack([controls, turned, rows.X, rows.y])
     moments = DriveMoments(controls.shape[1], rows.q, rows.p, target=problem.shrink_to, held=problem.metric == "gmm")
     constants = (np.float64(rho), centre if recentre else np.zeros_like(centre))
+    first, count, progress = wanted
     return bootstrap_draws(
-        (columns, rows.weights), bootstrap, rows.sampling, seed=seed, moments=moments, constants=constants,
+        (columns, rows.weights),
+        bootstrap,
+        rows.sampling,
+        seed=seed,
+        moments=moments,
+        constants=constants,
+        first=first,
+        count=count,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def _orthonormal(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -202,7 +227,7 @@ def _multiplier_draws(
     rho: float,
     bootstrap: Bootstrap,
     seed: int,
-    progress: Progress,
+    wanted: Wanted,
     scores: np.ndarray,
     recentre: bool,
 ) -> Draws:
@@ -212,7 +237,10 @@ def _multiplier_draws(
 
     moments = problem.rows.moments
     start = problem.B @ problem.b_tsls if recentre else problem.w
-    drawn = multiplier_draws(start, scores, bootstrap, problem.rows.sampling, seed=seed, progress=progress)
+    first, count, progress = wanted
+    drawn = multiplier_draws(
+        start, scores, bootstrap, problem.rows.sampling, seed=seed, first=first, count=count, progress=progress
+    )
     with float64():
         parts = (moments.XMX, moments.XMy, np.float64(moments.yMy))
         solve = _fixed_design(problem.shrink_to, problem.just_identified)
