@@ -1,5 +1,6 @@
 """The squared radius of DRIVE: by theory, by the score at the truth, by environments, or given, with its thresholds."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,7 +181,9 @@ def _by_score(problem: DriveProblem, cap: _Choice, options: DriveOptions, sandwi
     if cap.rho <= 0.0:
         return cap
     sizes = score_draws(problem, sandwich, n=options.n_law, seed=seed)
-    quantile = float(np.quantile(sizes, 1.0 - options.score_alpha))
+    # An order statistic, since interpolation between infinite sizes (no first-stage noise) is not a number.
+    place = min(math.ceil((1.0 - options.score_alpha) * sizes.size), sizes.size) - 1
+    quantile = float(np.partition(sizes, place)[place])
     found = (options.score_k * quantile) ** 2
     score = {
         "quantile": quantile,

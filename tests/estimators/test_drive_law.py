@@ -1,5 +1,7 @@
 """The limit law of DRIVE against what the estimator does, and its limit above the threshold."""
 
+import logging
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -20,6 +22,7 @@ from causalsat.inference.options import Sandwich
 from causalsat.inference.sampling import Sampling
 from causalsat.simulate.iv import drive_limit, iv
 
+LOG = logging.getLogger(__name__)
 N = 40_000
 
 
@@ -87,7 +90,7 @@ def compared(name, draws, mean, covariance, slack=0.0):
     se_variance = np.sqrt(((centred**4).mean(axis=0) - variance**2) / reps)
     wanted = np.diag(covariance)
     for j in range(draws.shape[1]):
-        print(
+        LOG.info(
             f"{name}[{j}]: mean {draws[:, j].mean():.4f} ({se_mean[j]:.4f}) against {mean[j]:.4f}; "
             f"variance {variance[j]:.4f} ({se_variance[j]:.4f}) against {wanted[j]:.4f}"
         )
@@ -120,7 +123,7 @@ def test_law_is_reached_more_slowly_near_the_threshold():
     rho = 0.9 * 1.25 * (pi.T @ pi)[0, 0]
     mean, covariance = formula(pi, b0, rho)
     missed = {n: float(exact_draws(4000, n, pi, b0, confounding, rho, seed=1).mean() - mean[0]) for n in (N, 100 * N)}
-    print("missed by", missed)
+    LOG.info("missed by %s", missed)
     assert missed[N] > 0.3
     compared("near", exact_draws(4000, 10_000 * N, pi, b0, confounding, rho, seed=1), mean, covariance)
 
@@ -149,7 +152,7 @@ def test_law_matches_the_estimator_under_heteroskedastic_noise():
     law = T[:, 0] - r * v
     compared("heteroskedastic", draws, np.array([law.mean()]), np.array([[law.var()]]), slack=5e-3)
     levels = [0.025, 0.5, 0.975]
-    print("quantiles", np.quantile(draws[:, 0], levels).round(3), np.quantile(law, levels).round(3))
+    LOG.info("quantiles %s against %s", np.quantile(draws[:, 0], levels).round(3), np.quantile(law, levels).round(3))
     assert np.quantile(draws[:, 0], levels) == pytest.approx(np.quantile(law, levels), abs=0.05 * law.std() * 2.0)
 
 
@@ -169,7 +172,7 @@ def test_estimated_law_is_close_to_the_law_at_the_truth(spread):
     r = np.sqrt(np.sum((W - T[:, None] * pi[:, 0][None, :]) ** 2, axis=1))
     v = np.sqrt(rho) / np.sqrt(2.0) / A / np.sqrt(1.0 - rho / (2.0 * A))
     truth = T - r * v
-    print(f"mean {law.mean():.4f} against {truth.mean():.4f}; sd {law.std():.4f} against {truth.std():.4f}")
+    LOG.info(f"mean {law.mean():.4f} against {truth.mean():.4f}; sd {law.std():.4f} against {truth.std():.4f}")
     assert law.mean() == pytest.approx(truth.mean(), abs=0.04 * truth.std())
     assert law.std() == pytest.approx(truth.std(), rel=0.04)
 
@@ -194,7 +197,7 @@ def test_law_matches_whole_studies_on_unit_scale(spread):
         sds.append(law.std())
     draws = np.array(estimates)
     share = float(np.mean(covered))
-    print(f"mean {draws.mean():.3f} against {np.mean(means):.3f}, sd {draws.std():.3f} against {np.mean(sds):.3f}, "
+    LOG.info(f"mean {draws.mean():.3f} against {np.mean(means):.3f}, sd {draws.std():.3f} against {np.mean(sds):.3f}, "
           f"coverage {share:.3f}")  # fmt: skip
     assert abs(draws.mean() - np.mean(means)) < 4.0 * draws.std() / np.sqrt(reps) + 0.02 * draws.std()
     assert draws.std() == pytest.approx(np.mean(sds), rel=4.0 / np.sqrt(2.0 * reps))
