@@ -46,7 +46,8 @@ def plot_waterfall(table: "EffectTable", ax: "Axes | None" = None, order: str = 
     ax : matplotlib Axes, optional
         None draws on a new figure.
     order : str
-        "given": groups as they were named; "value": largest contribution first (the middle of the bounds for open bars).
+        "given": groups as they were named; "value": largest contribution first (for open bars
+        the middle of the bounds).
 
     Returns
     -------

@@ -36,7 +36,7 @@ class LeastNorm:
 
 def membership(m: int) -> np.ndarray:
     """(m, 2^m) bool: whether group j is in coalition S."""
-    return ((np.arange(2**m)[None, :] >> np.arange(m)[:, None]) & 1).astype(bool)
+    return np.asarray(((np.arange(2**m)[None, :] >> np.arange(m)[:, None]) & 1).astype(bool))
 
 
 def shapley_matrix(m: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def shapley_matrix(m: int) -> np.ndarray:
     size = inside.sum(axis=0)
     enters = np.array([0.0] + [1.0 / (s * comb(m, s)) for s in range(1, m + 1)])
     stays_out = np.array([1.0 / ((m - s) * comb(m, s)) for s in range(m)] + [0.0])
-    return np.where(inside, enters[size][None, :], -stays_out[size][None, :])
+    return np.asarray(np.where(inside, enters[size][None, :], -stays_out[size][None, :]))
 
 
 def with_total(weights: np.ndarray) -> np.ndarray:
@@ -85,8 +85,9 @@ def least_norm(m: int, known: np.ndarray) -> LeastNorm:
     """Weighted least squares over the known coalitions, and among its solutions the one of least norm.
 
     minimise ``sum k(|S|) (g(S) - sum_{j in S} phi_j)^2`` over known S with 0 < |S| < m, subject to
-    ``sum phi = g(all)``. With ``phi = g(all)/m + N u``, N an orthonormal basis of the plane sum(phi) = 0, the solution of least norm is the
-    minimum-norm u, because ``|phi|^2 = g(all)^2/m + |u|^2``. With every coalition known it is Shapley's rule.
+    ``sum phi = g(all)``. With ``phi = g(all)/m + N u``, N an orthonormal basis of the plane sum(phi) = 0, the solution
+    of least norm is the minimum-norm u, because ``|phi|^2 = g(all)^2/m + |u|^2``. With every coalition known it is
+    Shapley's rule.
 
     Parameters
     ----------

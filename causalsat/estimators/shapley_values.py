@@ -42,7 +42,7 @@ class Values:
     @property
     def known(self) -> np.ndarray:
         """(2^m,) bool: whether the value of the coalition is there."""
-        return np.isfinite(self.point)
+        return np.asarray(np.isfinite(self.point))
 
     @property
     def n_draws(self) -> int:
