@@ -13,6 +13,7 @@ from causalsat.inference.absorb import (
     absorb,
     absorbed_parameters,
     factor,
+    is_nested,
     without_singletons,
 )
 from causalsat.inference.independent import independent_columns
@@ -169,8 +170,9 @@ def without_effects(raw: RawColumns) -> tuple[np.ndarray, Controls]:
             CollinearWarning,
         )
     if raw.factors:
-        absorbed = absorbed_parameters(raw.factors, raw.sampling.cluster)
-        every = set(absorbed.nested) == {f.name for f in raw.factors}
+        cluster = raw.sampling.cluster
+        absorbed = absorbed_parameters(raw.factors, cluster, raw.sampling.second)
+        every = cluster is not None and all(is_nested(f.codes, cluster) for f in raw.factors)
         matrix = left[:, width:][:, found.kept]
         return left[:, :width], Controls(matrix, found.basis, found.basis, effects, names, dropped, absorbed, every)
     ones = np.ones((n, 1))

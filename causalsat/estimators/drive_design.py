@@ -220,6 +220,7 @@ def drive_design(
     """
     raw = raw_columns(study, treatments)
     blocks, controls = without_effects(raw)
+    guard_size(len(blocks), len(raw.instruments), len(raw.treatments), controls.n_partialled, settled=False)
     _guard_effects(raw, blocks)
     marked = embedding_instruments(study, raw.instruments, raw.blocks[:, 1 + len(raw.treatments) :], raw.kept)
     images = None

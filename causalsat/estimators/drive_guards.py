@@ -155,13 +155,23 @@ def guard_same(rows: IvRows) -> None:
         )
 
 
-def guard_size(n: int, q: int, p: int, m: int) -> None:
-    """Refuse too few rows (raises DataError); warn of many instruments."""
-    if n <= q + m + p + 1:
+def guard_size(n: int, q: int, p: int, m: int, *, settled: bool = True) -> None:
+    """Refuse too few rows (raises DataError); warn of many instruments.
+
+    Parameters
+    ----------
+    n, q, p, m : int
+        Rows, instruments, treatments and partialled-out parameters.
+    settled : bool
+        False while collinear instruments are still among the q: only what one instrument needs is then asked for.
+    """
+    if n <= (q if settled else 1) + m + p + 1:
         raise DataError(
             f"{n} rows cannot carry {q} instruments, {p} treatments and {m} partialled-out parameters (constant and "
             f"fixed effects included); at least {q + m + p + 2} rows are needed. Drop columns or fixed effects."
         )
+    if not settled:
+        return
     if q > n / ROWS_PER_INSTRUMENT:
         warn(
             f"{q} instruments for {n} rows are more than one per {ROWS_PER_INSTRUMENT} rows: two-stage least squares "

@@ -210,26 +210,26 @@ def _conjugate(
     )
 
 
-def absorbed_parameters(factors: Sequence[Factor], cluster: np.ndarray | None = None) -> AbsorbedParameters:
+def absorbed_parameters(factors: Sequence[Factor], *clusters: np.ndarray | None) -> AbsorbedParameters:
     """Parameters taken by the dummies of all factors.
 
     The first factor takes its levels (the constant among them); every further one its levels less the connected
     components of the graph that links its levels to those of an earlier factor, the largest number over the earlier
     ones (Abowd, Creecy and Kramarz 2002; exact for two factors). In the factor of a cluster covariance the levels that
-    are nested in the cluster are not counted: only the constant and what the other factors add to the nested ones.
+    are nested in a cluster are not counted: only the constant and what the other factors add to the nested ones.
 
     Parameters
     ----------
     factors : sequence of Factor
         The fixed effects.
-    cluster : np.ndarray, optional
-        (n,) int cluster codes.
+    *clusters : np.ndarray or None
+        (n,) int cluster codes of each way of clustering; nested in one of them is enough.
 
     Returns
     -------
     AbsorbedParameters
     """
-    nested = [] if cluster is None else [f for f in factors if is_nested(f.codes, cluster)]
+    nested = [f for f in factors if any(c is not None and is_nested(f.codes, c) for c in clusters)]
     ordered = [*nested, *(f for f in factors if all(f is not g for g in nested))]
     shares: dict[str, int] = {}
     for i, f in enumerate(ordered):

@@ -213,8 +213,53 @@ def test_too_few_rows_and_many_instruments():
     short = {k: v[:6] for k, v in simulated().items()}
     with pytest.raises(DataError, match=r"6 rows cannot carry 2 instruments, 1 treatments and 2 .*at least 7"):
         design(short, covariates=["c1"])
+    wide = {k: v[:12] for k, v in simulated().items()} | {f"n{j}": np.arange(12) == j for j in range(10)}
+    with pytest.raises(DataError, match="12 rows cannot carry 2 instruments, 1 treatments and 11 "):
+        design(wide, covariates=[f"n{j}" for j in range(10)])
     with pytest.warns(ManyInstrumentsWarning, match="2 instruments for 15 rows"):
         design({k: v[:15] for k, v in simulated().items()})
+
+
+def test_values_that_the_door_refuses():
+    data = simulated()
+    for name in ("y", "x", "z1", "c1"):
+        with pytest.raises(DataError, match=name):
+            design(data | {name: np.where(np.arange(400) == 3, np.inf, data[name])}, covariates=["c1"])
+    with pytest.raises(DataError, match="weights column 'w' is negative in 1 rows"):
+        design(data | {"w": np.where(np.arange(400) == 3, -1.0, 1.0)}, weights="w")
+    with pytest.raises(DataError, match="is both"):
+        design(data, instruments=["z1", "x"])
+
+
+def test_two_ways_of_clustering():
+    data = simulated()
+    found = design(data, cluster=["village", "year"], fixed_effects="year")
+    assert found.rows.sampling.second is not None
+    # Nested in the second way: not counted, but whole villages do not keep the years whole.
+    assert found.rows.n_partialled_clustered == 1
+    assert found.rows.controls.shape == (400, 0)
+    with pytest.raises(OptionError, match="names 3 columns"):
+        design(data, cluster=["village", "year", "c1"])
+
+
+def test_card_matches_the_published_equation():
+    """Returns to schooling with college proximity, South and so on partialled out, against linearmodels."""
+    card = pytest.importorskip("linearmodels.datasets.card").load().assign(agesq=lambda t: t["age"] ** 2)
+    covariates = ["exper", "expersq", "black", "south", "smsa", "smsa66", *(f"reg66{i}" for i in range(2, 10))]
+    found = design(card, outcome="lwage", treatment="educ", instruments=["nearc4"], covariates=covariates)
+    exog = card[covariates].assign(const=1.0)
+    full = LM.IV2SLS(card["lwage"], exog, card[["educ"]], card[["nearc4"]]).fit(cov_type="unadjusted")
+    assert found.rows.moments.b_tsls[0] == pytest.approx(full.params["educ"], rel=1e-9)
+    assert found.rows.moments.b_tsls[0] == pytest.approx(0.1315, abs=5e-5)
+    three = design(
+        card, outcome="lwage", treatment=["educ", "exper", "expersq"], instruments=["nearc4", "age", "agesq"],
+        covariates=["black", "south", "smsa"],
+    )  # fmt: skip
+    other = LM.IV2SLS(
+        card["lwage"], card[["black", "south", "smsa"]].assign(const=1.0), card[["educ", "exper", "expersq"]],
+        card[["nearc4", "age", "agesq"]],
+    ).fit(cov_type="unadjusted")  # fmt: skip
+    np.testing.assert_allclose(three.rows.moments.b_tsls, other.params[["educ", "exper", "expersq"]], rtol=1e-6)
 
 
 def test_fewer_instruments_than_treatments():
