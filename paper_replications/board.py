@@ -155,8 +155,8 @@ def summary(found: list[Judged]) -> str:
     parts = [f"{number} {verdict}" for verdict, number in counts(found).items() if number]
     anchors = sum(j.target["source"] == "anchor" for j in found)
     return (
-        f"{len(found)} targets: {', '.join(parts)}. {anchors} of them are anchors: numbers computed directly from the "
-        "authors' released files, outside this package, and not printed in a paper."
+        f"{len(found)} targets: {', '.join(parts)}. {anchors} of them are anchors: numbers computed from the same "
+        "data outside this package, and not printed in a paper."
     )
 
 
@@ -237,8 +237,8 @@ INTRODUCTION = (
     "tolerance), `replicate.py` (plain Python), `results.csv` and a generated `report.md`. Missed targets stay."
 )
 LEGEND = [
-    "- **reproduced**: original data, inside the tolerance. This includes anchors, which were computed directly from",
-    "  the authors' released files and are not printed in a paper; each report says which targets are anchors.",
+    "- **reproduced**: original data, inside the tolerance. This includes anchors, which were computed from the same",
+    "  data outside this package and are not printed in a paper; each report says which targets are anchors.",
     "- **replicated**: the paper's design simulated, inside the tolerance. Simulated data never earn *reproduced*.",
     "- **agrees**: sign or ordering only.",
     "- **missed**: outside the tolerance, explained in the report.",
