@@ -51,6 +51,10 @@ class IdentificationError(DataError):
     """Instruments that cannot determine the effect."""
 
 
+class SingularWindowError(DataError):
+    """A bandwidth whose window holds too few distinct values of the running variable."""
+
+
 class RasterReadError(DataError):
     """A raster file that cannot be read; names the file, the window, the place and the cause."""
 
