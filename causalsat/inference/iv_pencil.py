@@ -63,16 +63,26 @@ def pencil_of(rows: IvRows) -> Pencil:
     """
     moments = rows.moments
     centre = moments.b_tsls
-    inside = np.column_stack([moments.w - moments.B @ centre, moments.B])
-    if rows.q == rows.p:
-        inside[:, 0] = 0.0
-    outside = np.column_stack([moments.My - moments.MX @ centre, moments.MX])
+    inside, outside = centred_columns(rows)
     G, M = inside.T @ inside, (outside * rows.weights[:, None]).T @ outside / rows.n
     size = np.sqrt(np.diag(G) + np.diag(M))
     scale = np.where(size > 0.0, size, 1.0)
     exact = bool(size[0] <= _SINGULAR * np.sqrt(moments.yy))
     across = np.outer(scale, scale)
     return Pencil(G / across, M / across, scale, centre, rows.n, rows.q, rows.d1, exact)
+
+
+def centred_columns(rows: IvRows) -> tuple[np.ndarray, np.ndarray]:
+    """[y - X b_tsls, X] as moments with orthonormal instruments (q, 1 + p), and net of the instruments (n, 1 + p).
+
+    The first moments are exactly zero when there are as many instruments as treatments.
+    """
+    moments = rows.moments
+    centre = moments.b_tsls
+    inside = np.column_stack([moments.w - moments.B @ centre, moments.B])
+    if rows.q == rows.p:
+        inside[:, 0] = 0.0
+    return inside, np.column_stack([moments.My - moments.MX @ centre, moments.MX])
 
 
 def undefined(pencil: Pencil) -> str | None:

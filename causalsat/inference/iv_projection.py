@@ -8,8 +8,8 @@ from causalsat.inference.iv_quadratic import LINE, Pieces, moved
 from causalsat.inference.iv_robust_ar import ReducedForm, angular_set, tangents
 
 _ANGLES = 721
-_GRID = 61
-_GOLDEN = 40
+_GRID = 41
+_GOLDEN = 36
 _CYCLES = 6
 _EDGE = 0.5 * math.pi - 1e-9
 _RATIO = 0.5 * (math.sqrt(5.0) - 1.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalsat.inference.covariance import pair_sum, positive_part
 from causalsat.inference.iv_covariance import moment_variance, resolved_sandwich
-from causalsat.inference.iv_pencil import Pencil, pencil_of, undefined
+from causalsat.inference.iv_pencil import Pencil, centred_columns, pencil_of, undefined
 from causalsat.inference.iv_quadratic import LINE, Pieces, moved, union
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
@@ -17,6 +17,7 @@ from causalsat.inference.options import Sandwich
 ANGLES = 2001
 _BISECTIONS = 60
 _SINGULAR = 1e-11
+_DOUBT = 1e4
 _CHUNK = 2_000_000
 
 
@@ -51,14 +52,27 @@ class ReducedForm:
         g = U @ self.g.T
         k, q = g.shape
         pairs = (U[:, :, None] * U[:, None, :]).reshape(k, -1)
-        values, vectors = np.linalg.eigh((pairs @ self.V.reshape(-1, q * q)).reshape(k, q, q))
+        V = (pairs @ self.V.reshape(-1, q * q)).reshape(k, q, q)
+        floor = _SINGULAR * np.sum(U**2, axis=1) * self.largest
+        try:
+            root = np.linalg.cholesky(V)
+        except np.linalg.LinAlgError:
+            return self._near_singular(g, V, floor)
+        doubtful = (np.diagonal(root, axis1=1, axis2=2) ** 2).min(axis=1) <= _DOUBT * floor
+        statistic = np.zeros(k)
+        clear = ~doubtful
+        statistic[clear] = self.pencil.n * np.sum(np.linalg.solve(root[clear], g[clear][:, :, None]) ** 2, axis=(1, 2))
+        if doubtful.any():
+            statistic[doubtful] = self._near_singular(g[doubtful], V[doubtful], floor[doubtful])
+        return statistic
+
+    def _near_singular(self, g: np.ndarray, V: np.ndarray, floor: np.ndarray) -> np.ndarray:
+        """Statistics by eigenvectors; moments without noise reject unless they are zero."""
+        values, vectors = np.linalg.eigh(V)
         along = (g[:, None, :] @ vectors)[:, 0, :] ** 2
-        length = np.sum(U**2, axis=1)[:, None]
-        floor = _SINGULAR * length * self.largest
-        usable = values > floor
+        usable = values > floor[:, None]
         terms = np.where(usable, along / np.where(usable, values, 1.0), 0.0)
-        # Moments without noise: rejected unless they are zero, which no test could then reject.
-        noiseless = ~usable & (along > 1e-20 * length)
+        noiseless = ~usable & (along > 1e-20 * floor[:, None] / (_SINGULAR * self.largest))
         return np.where(noiseless.any(axis=1), np.inf, self.pencil.n * terms.sum(axis=1))
 
     @cached_property
@@ -91,12 +105,9 @@ def reduced_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm:
     """
     from scipy import linalg
 
-    moments, pencil = rows.moments, pencil_of(rows)
-    g = np.column_stack([moments.w - moments.B @ pencil.centre, moments.B]) / pencil.scale[None, :]
-    if rows.q == rows.p:
-        g[:, 0] = 0.0
-    outside = np.column_stack([moments.My - moments.MX @ pencil.centre, moments.MX]) / pencil.scale[None, :]
-    white = linalg.solve_triangular(moments.L, rows.Z.T, lower=True).T * rows.weights[:, None]
+    pencil = pencil_of(rows)
+    g, outside = (columns / pencil.scale[None, :] for columns in centred_columns(rows))
+    white = linalg.solve_triangular(rows.moments.L, rows.Z.T, lower=True).T * rows.weights[:, None]
     scores = (outside[:, :, None] * white[:, None, :]).reshape(rows.n, -1)
     matrix, notes = _variance(rows, scores, sandwich)
     columns = 1 + rows.p
