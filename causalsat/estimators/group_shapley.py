@@ -193,7 +193,8 @@ def swap_value(a: Mapping[str, Any], b: Mapping[str, Any], evaluate: Callable[..
     if not callable(evaluate):
         raise OptionError(f"evaluate is a {type(evaluate).__name__}; pass a callable that takes {list(a)} by name.")
     try:
-        inspect.signature(evaluate).bind(**a)
+        signature = inspect.signature(evaluate)
+        signature.bind(**({"seed": 0} if "seed" in signature.parameters else {}), **{k: a[k] for k in a if k != "seed"})
     except TypeError as error:
         raise OptionError(f"evaluate does not take the groups {list(a)} by name: {error}.") from error
     return SwapValue(a, b, evaluate)
