@@ -166,5 +166,6 @@ def _basis(rows: IvRows, unit: np.ndarray) -> np.ndarray:
     Measured against that length, a column that is constant inside an environment has rank zero and not that of its
     rounding error.
     """
-    left, sigma, _ = np.linalg.svd(rows.Z * np.sqrt(rows.weights)[:, None] / unit[None, :], full_matrices=False)
-    return np.asarray(left[:, sigma > _COLLINEAR])
+    orthonormal, triangular = np.linalg.qr(rows.Z * np.sqrt(rows.weights)[:, None] / unit[None, :])
+    left, sigma, _ = np.linalg.svd(triangular)
+    return np.asarray(orthonormal @ left[:, sigma > _COLLINEAR])

@@ -296,12 +296,40 @@ def _given(rho: float, cap: _Choice, bounds: Thresholds, options: DriveOptions) 
 def _report(rule: str, choice: _Choice, cap: _Choice, bounds: Thresholds, options: DriveOptions) -> RadiusReport:
     rho, limit = choice.rho, bounds.rho_hat
     above = rho > limit
-    # Clipping lands on the edge of the near region and belongs below it.
+    # A clipped radius equals near * limit and counts as below it whatever the rounding.
     near = not above and rho > options.near * limit * (1.0 + _NULL)
-    ratio = 0.0 if rho == 0.0 else rho / limit if limit > 0.0 else np.inf
-    flags = list(choice.flags)
-    if rho > bounds.rho_ols:
-        flags.append(f"rho is above {bounds.rho_ols:.4g}, from where DRIVE with this target is OLS")
+    beyond = rho > bounds.rho_ols
+    past_ols = (f"rho is above {bounds.rho_ols:.4g}, from where DRIVE with this target is OLS",) if beyond else ()
+    _warn_of_thresholds(rho, bounds, above=above, near=near, beyond=beyond)
+    return RadiusReport(
+        rho=rho,
+        rule=rule,
+        bound_by=choice.bound_by,
+        lambda_min=bounds.lambda_min,
+        lambda_min_corrected=bounds.lambda_min_corrected,
+        rho_hat=limit,
+        rho_ols=bounds.rho_ols,
+        ratio=_ratio(rho, limit),
+        above=above,
+        near=near,
+        cap=cap.rho,
+        score=choice.score or {},
+        cv=choice.cv,
+        flags=choice.flags + past_ols,
+        text=choice.text,
+        lambda_min_at_b=bounds.lambda_min_at_b,
+    )
+
+
+def _ratio(rho: float, limit: float) -> float:
+    if rho == 0.0:
+        return 0.0
+    return rho / limit if limit > 0.0 else math.inf
+
+
+def _warn_of_thresholds(rho: float, bounds: Thresholds, *, above: bool, near: bool, beyond: bool) -> None:
+    limit = bounds.rho_hat
+    if beyond:
         warn(
             f"rho={rho:.4g} is above {bounds.rho_ols:.4g}, the radius at which DRIVE shrunk towards OLS is OLS; the "
             "estimate is clipped to OLS.",
@@ -315,25 +343,7 @@ def _report(rule: str, choice: _Choice, cap: _Choice, bounds: Thresholds, option
         )
     if near:
         warn(
-            f"rho={rho:.4g} is {ratio:.3f} times {limit:.4g}, the threshold at the TSLS estimate: the limit law "
+            f"rho={rho:.4g} is {rho / limit:.3f} times {limit:.4g}, the threshold at the TSLS estimate: the limit law "
             "diverges there, so its interval is unreliable. A smaller rho avoids that.",
             NearThresholdWarning,
         )
-    return RadiusReport(
-        rho=rho,
-        rule=rule,
-        bound_by=choice.bound_by,
-        lambda_min=bounds.lambda_min,
-        lambda_min_corrected=bounds.lambda_min_corrected,
-        rho_hat=limit,
-        rho_ols=bounds.rho_ols,
-        ratio=float(ratio),
-        above=bool(above),
-        near=bool(near),
-        cap=cap.rho,
-        score=choice.score or {},
-        cv=choice.cv,
-        flags=tuple(flags),
-        text=choice.text,
-        lambda_min_at_b=bounds.lambda_min_at_b,
-    )
