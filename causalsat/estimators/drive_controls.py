@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalsat.errors import DataError, IdentificationError, OptionError
-from causalsat.inference.absorb import Factor, absorb
+from causalsat.estimators.drive_columns import Controls, RawColumns
+from causalsat.inference.absorb import absorb
+from causalsat.inference.independent import net_of
 from causalsat.study.fold_units import fold_units
 from causalsat.study.folds import Folds, deal_folds, other_folds, training_sets
 from causalsat.study.open import Study
@@ -50,14 +52,10 @@ class ImageControls:
 
 def net_of_images(
     study: Study,
-    kept: np.ndarray,
+    raw: RawColumns,
     targets: np.ndarray,
-    free: np.ndarray,
-    weights: np.ndarray,
-    effects: Sequence[Factor],
+    controls: Controls,
     *,
-    names: Sequence[str],
-    n_instruments: int,
     method: str = "ridge",
     n_components: int | None = None,
     folds: Folds = Folds(5),
@@ -68,26 +66,19 @@ def net_of_images(
     Covariates C carry no penalty; the embedding E enters by ridge regression with a penalty per column from generalised
     cross-validation, or by principal components learnt on the training rows. Rows that share an image or a cluster
     stand in one fold. The moment E[(Z - Z_E)(y - y_E - (X - X_E) b)] is insensitive to first order to errors of the
-    three predictions (Robinson 1988; Chernozhukov et al. 2018), so a bootstrap may hold them fixed.
+    three predictions (Robinson 1988; Chernozhukov et al. 2018), so a bootstrap may hold them fixed. With fixed effects
+    the images count within their levels, as everything else does.
 
     Parameters
     ----------
     study : Study
         Rows with images.
-    kept : np.ndarray
-        (n,) positions of the rows in use.
+    raw : RawColumns
+        The rows in use.
     targets : np.ndarray
-        (n, k) float64 y, X, Z net of fixed effects or of the constant.
-    free : np.ndarray
-        (n, m) float64 independent covariates net of the same.
-    weights : np.ndarray
-        (n,) mean one.
-    effects : sequence of Factor
-        What targets and covariates are net of: the fixed effects, or one level for the constant.
-    names : sequence of str
-        k names of the targets.
-    n_instruments : int
-        The last of the targets, refused when images predict them.
+        (n, 1 + p + q) float64 y, X, Z net of fixed effects or of the constant.
+    controls : Controls
+        Covariates net of the same.
     method : str
         "ridge" or "pca".
     n_components : int, optional
@@ -108,36 +99,48 @@ def net_of_images(
     ImageSplitError
         Folds that split an image or a cluster.
     """
+    matrix = _features(study, raw, controls)
+    free = controls.net * np.sqrt(len(targets))
+    predicted = np.zeros_like(targets)
+    fits: list[_FoldFit] = []
+    deals = _deals(study, raw, folds, seed)
+    for fold, train in deals:
+        for k, trained in enumerate(train):
+            fit = _fold_fit(matrix, free, targets, raw.weights * trained, fold == k, method, n_components)
+            predicted[fold == k] += fit.predicted / folds.repeats
+            fits.append(fit)
+    residuals = targets - predicted
+    r2 = _shares(residuals, net_of(targets, controls.net, raw.weights), raw)
+    _refuse_functions(r2, raw.instruments)
+    return ImageControls(
+        residuals=absorb(residuals, controls.effects, raw.weights),
+        r2=r2,
+        fold=deals[0][0],
+        method=method,
+        penalties=np.array([fit.penalties for fit in fits]) if method == "ridge" else np.empty((0, targets.shape[1])),
+        components=tuple(fit.n_components for fit in fits) if method == "pca" else (),
+    )
+
+
+def _features(study: Study, raw: RawColumns, controls: Controls) -> np.ndarray:
     if study.embeddings is None or study.image is None:
         raise DataError("images as controls need embeddings=.")
+    matrix = np.asarray(study.embeddings.matrix, dtype=np.float64)[study.image[raw.kept]]
+    return absorb(matrix, controls.effects, raw.weights)
+
+
+def _deals(study: Study, raw: RawColumns, folds: Folds, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds (n,) and training sets (K, n) of each repeat."""
     if folds.by is not None and "fold group" not in study.codes:
         raise OptionError(f"nuisance_folds=Folds(by={folds.by!r}): the column was not opened with the study.")
-    matrix = np.asarray(study.embeddings.matrix, dtype=np.float64)[study.image[kept]]
-    # With fixed effects the images count within levels, as everything else does.
-    matrix = absorb(matrix, effects, weights)
     units, labels = fold_units(study, folds=folds, seed=seed)
-    lonlat = None if study.lonlat is None else study.lonlat[kept]
-    predicted, penalties, components, first = np.zeros_like(targets), [], [], None
+    lonlat = None if study.lonlat is None else study.lonlat[raw.kept]
+    deals = []
     for repeat in range(folds.repeats):
-        fold = deal_folds(units[kept], n_folds=folds.n, seed=seed, repeat=repeat, unit_labels=labels)
+        fold = deal_folds(units[raw.kept], n_folds=folds.n, seed=seed, repeat=repeat, unit_labels=labels)
         train = training_sets(fold, lonlat, folds.buffer_km)
-        first = fold if first is None else first
-        for k, trained in enumerate(other_folds(fold) if train is None else train):
-            fit = _fold_fit(matrix, free, targets, weights * trained, fold == k, method, n_components)
-            predicted[fold == k] += fit.predicted / folds.repeats
-            penalties.append(fit.penalties)
-            components.append(fit.n_components)
-    residuals = targets - predicted
-    r2 = _shares(residuals, targets, free, weights, names)
-    _refuse_functions(r2, names[len(names) - n_instruments :])
-    return ImageControls(
-        residuals=absorb(residuals, effects, weights),
-        r2=r2,
-        fold=np.asarray(first),
-        method=method,
-        penalties=np.array(penalties) if method == "ridge" else np.empty((0, len(names))),
-        components=tuple(components) if method == "pca" else (),
-    )
+        deals.append((fold, other_folds(fold) if train is None else train))
+    return deals
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,15 +208,11 @@ def _components(features: np.ndarray, w: np.ndarray, wanted: int | None) -> np.n
     return np.asarray(features @ (loadings[:wanted].T * scale[None, :]))
 
 
-def _shares(
-    residuals: np.ndarray, targets: np.ndarray, free: np.ndarray, weights: np.ndarray, names: Sequence[str]
-) -> dict[str, float]:
-    root = np.sqrt(weights)[:, None]
-    slope = np.linalg.lstsq(free * root, targets * root, rcond=None)[0]
-    whole = weights @ np.square(targets - free @ slope)
-    left = weights @ np.square(residuals)
+def _shares(residuals: np.ndarray, targets: np.ndarray, raw: RawColumns) -> dict[str, float]:
+    """Share of each column's variance net of covariates that is predicted out of fold."""
+    whole, left = raw.weights @ np.square(targets), raw.weights @ np.square(residuals)
     share = 1.0 - np.divide(left, whole, out=np.ones_like(left), where=whole > 0.0)
-    return dict(zip(names, share.tolist(), strict=True))
+    return dict(zip(raw.names, share.tolist(), strict=True))
 
 
 def _refuse_functions(r2: dict[str, float], instruments: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from causalsat.inference.independent import Independent, independent_columns, ne
 from causalsat.inference.iv_rows import IvRows
 from causalsat.study.folds import Folds
 from causalsat.study.open import Role, Study
+
+if TYPE_CHECKING:
+    from causalsat.estimators.drive_options import DriveChoices
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,25 +82,6 @@ class DriveDesign:
     X: np.ndarray
     images: ImageControls | None = None
 
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What `meta` says about the preparation: plain values, None where there is nothing to say."""
-        absorbed, images = self.absorbed, self.images
-        return {
-            "effective_n": round(self.effective_n, 3) if np.ptp(self.rows.weights) > 0.0 else None,
-            "dropped_after": dict(self.dropped) or None,
-            "dropped_covariates": list(self.dropped_covariates) or None,
-            "dropped_instruments": list(self.dropped_instruments) or None,
-            "fixed_effects": self.levels or None,
-            "absorbed_parameters": None if absorbed is None else absorbed.total,
-            "absorbed_exact": None if absorbed is None else absorbed.exact,
-            "nested_in_cluster": None if absorbed is None else list(absorbed.nested),
-            "image_control": None if images is None else images.method,
-            "image_r2": None if images is None else {name: round(value, 6) for name, value in images.r2.items()},
-            "embedding_instruments": list(self.embedding_instruments) or None,
-            "controls_refitted": self.rows.controls.shape[1] > 0,
-        }
-
     def covariate_effects(self, b: np.ndarray) -> dict[str, float]:
         """Coefficients of the covariates at treatment effects b (p,) in raw units: y - X b regressed on C."""
         if not self.covariates:
@@ -145,7 +129,7 @@ def roles_of(
     return tuple(role for role in roles if role.columns is not None)
 
 
-def drive_designs(study: Study, choices: Any) -> tuple[DriveDesign, ...]:
+def drive_designs(study: Study, choices: "DriveChoices") -> tuple[DriveDesign, ...]:
     """The equations of a call: one, or with ``joint=False`` one per treatment.
 
     Parameters
@@ -226,9 +210,8 @@ def drive_design(
     images = None
     if study.embeddings is not None:
         images = net_of_images(
-            study, raw.kept, blocks, controls.net * np.sqrt(len(blocks)), raw.weights, controls.effects,
-            names=raw.names, n_instruments=len(raw.instruments), method=embedding_control,
-            n_components=n_components, folds=nuisance_folds, seed=seed,
+            study, raw, blocks, controls, method=embedding_control, n_components=n_components, folds=nuisance_folds,
+            seed=seed,
         )  # fmt: skip
     left = net_of(blocks if images is None else images.residuals, controls.basis, raw.weights)
     rows, chosen = _rows(raw, left, controls, held=images is not None, dof=dof)

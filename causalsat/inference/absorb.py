@@ -143,8 +143,7 @@ def absorb(
     if len(factors) == 1:
         # Twice, because one pass leaves rounding of the size of the means.
         return centre[0](centre[0](left))
-    for step in (*centre, *centre[-2::-1]):
-        left = step(left)
+    left = _sweep(left, centre)
     return _conjugate(left, centre, np.asarray(weights, dtype=np.float64), rtol, max_steps, factors)
 
 
@@ -162,6 +161,13 @@ def _centring(effects: Factor, weights: np.ndarray) -> Centring:
     return centred
 
 
+def _sweep(values: np.ndarray, centre: Sequence[Centring]) -> np.ndarray:
+    """T values: off every factor and back, which makes T self-adjoint."""
+    for step in (*centre, *centre[-2::-1]):
+        values = step(values)
+    return values
+
+
 def _conjugate(
     start: np.ndarray,
     centre: Sequence[Centring],
@@ -173,10 +179,7 @@ def _conjugate(
     """Columns less the solution of (I - T) u = (I - T) x; columns stop on their own."""
 
     def moved(values: np.ndarray) -> np.ndarray:
-        after = values
-        for step in (*centre, *centre[-2::-1]):
-            after = step(after)
-        return np.asarray(values - after)
+        return np.asarray(values - _sweep(values, centre))
 
     def size(values: np.ndarray) -> np.ndarray:
         return np.asarray(np.sqrt(weights @ np.square(values)))

@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from causalsat.errors import DataError, IdentificationError, ImageSplitError, OptionError
-from causalsat.estimators.drive_controls import net_of_images
+from causalsat.estimators.drive_columns import raw_columns, without_effects
+from causalsat.estimators.drive_controls import N_PENALTIES, _fold_fit, net_of_images
 from causalsat.estimators.drive_design import drive_design, roles_of
-from causalsat.inference.absorb import factor
 from causalsat.study.folds import Folds
 from causalsat.study.open import open_study
 
@@ -43,8 +43,7 @@ def test_the_effect_is_recovered_given_the_image(control, components):
     assert set(found.images.r2) == {"y", "x", "z"}
     assert found.rows.controls.shape == (1200, 0)
     assert found.covariate_effects(np.ones(1)) == {}
-    assert found.notes["image_control"] == control
-    assert not found.notes["controls_refitted"]
+    assert found.images.method == control
 
 
 def test_residuals_are_net_of_the_covariates():
@@ -61,10 +60,9 @@ def test_predictions_equal_a_ridge_fit_on_the_other_folds():
     study = open_study(data, roles_of(outcome="y", treatment="x", instruments="z"), embeddings=E)
     targets = np.column_stack([data["y"], data["x"], data["z"]])
     targets = targets - targets.mean(axis=0)
-    one = (factor("(constant)", np.zeros(240, int)),)
-    found = net_of_images(
-        study, np.arange(240), targets, np.empty((240, 0)), np.ones(240), one, names=("y", "x", "z"), n_instruments=1
-    )  # fmt: skip
+    raw = raw_columns(study, None)
+    blocks, controls = without_effects(raw)
+    found = net_of_images(study, raw, blocks, controls)
     by_hand = np.empty_like(targets)
     for k in range(5):
         train = found.fold != k
@@ -76,7 +74,6 @@ def test_predictions_equal_a_ridge_fit_on_the_other_folds():
 
 
 def test_the_penalty_minimises_generalised_cross_validation():
-    from causalsat.estimators.drive_controls import N_PENALTIES
     from causalsat.kernels.precision import float64
     from causalsat.kernels.ridge_targets import ridge_targets
 
@@ -109,8 +106,6 @@ def test_more_features_than_rows():
 
 
 def test_more_features_than_rows_is_the_same_ridge_as_with_all_features():
-    from causalsat.estimators.drive_controls import _fold_fit
-
     rng = np.random.default_rng(3)
     matrix, targets = rng.normal(size=(60, 45)), rng.normal(size=(60, 2))
     w = np.where(np.arange(60) < 40, 1.0, 0.0)
@@ -201,8 +196,6 @@ def test_constant_features_are_left_alone():
 def test_images_are_needed():
     data, _ = confounded(n=100)
     study = open_study(data, roles_of(outcome="y", treatment="x", instruments="z"))
-    one = (factor("(constant)", np.zeros(100, int)),)
+    raw = raw_columns(study, None)
     with pytest.raises(DataError, match="need embeddings"):
-        net_of_images(
-            study, np.arange(100), np.ones((100, 3)), np.empty((100, 0)), np.ones(100), one, names="yxz", n_instruments=1
-        )  # fmt: skip
+        net_of_images(study, raw, *without_effects(raw))
