@@ -6,7 +6,7 @@ import numpy as np
 
 from causalsat.errors import DataError
 from causalsat.estimators.drive_fit import solve_path
-from causalsat.estimators.drive_problem import DriveProblem, drive_problem
+from causalsat.estimators.drive_problem import DriveProblem
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.sampling import Sampling
 
@@ -104,7 +104,7 @@ def _left_out(problem: DriveProblem, rhos: np.ndarray, held: np.ndarray, criteri
     """(r,) loss on the rows in ``held`` of fits on the others."""
     train, slopes = _net_rows(problem.rows, ~held)
     unit = np.sqrt(problem.rows.weights @ problem.rows.Z**2)
-    if _basis(train, unit).shape[1] < train.q:
+    if np.linalg.svd(train.moments.L * (np.sqrt(train.n) / unit)[:, None], compute_uv=False)[-1] <= _COLLINEAR:
         raise DataError(
             f'rho="cv": without environment "{label}" the instruments are collinear or constant, so nothing is fitted; '
             "merge that environment with another."
@@ -123,7 +123,8 @@ def _left_out(problem: DriveProblem, rhos: np.ndarray, held: np.ndarray, criteri
 def _trained(problem: DriveProblem, train: IvRows) -> DriveProblem:
     """The problem on the training rows, whose columns already carry the scale of all rows."""
     if problem.metric == "tsls":
-        return drive_problem(train, scale="raw", shrink_to=problem.shrink_to)
+        moments = train.moments
+        return replace(problem, rows=train, root=np.linalg.inv(moments.L), B=moments.B, w=moments.w)
     turned = (train.weights[:, None] * train.Z) @ problem.root.T / train.n
     return replace(problem, rows=train, B=turned.T @ train.X, w=turned.T @ train.y)
 
