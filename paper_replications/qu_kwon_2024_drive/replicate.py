@@ -50,7 +50,7 @@ def has_data() -> bool:
 
 # %% [markdown]
 # ## Card: returns to schooling, college proximity as the instrument
-# Exactly identified: DRIVE at the default radius is TSLS to the last bit, LIML too, and CLR and LM are AR.
+# Exactly identified: DRIVE at the default radius is TSLS up to rounding, LIML too, and CLR and LM are AR.
 
 
 # %%
@@ -203,5 +203,5 @@ results = run(HERE, {"card": card, "mroz": mroz})
 # %%
 number = {found["id"]: float(found["ours"]) for found in results if found["ours"]}
 assert abs(number["card_tsls_hc0"] - 0.1315038) < 5e-8
-assert number["card_drive"] == number["card_tsls_hc0"] and number["card_rho"] < number["card_threshold"]
+assert abs(number["card_drive"] - number["card_tsls_hc0"]) < 1e-9 and number["card_rho"] < number["card_threshold"]
 assert number["mroz_n"] == 428
