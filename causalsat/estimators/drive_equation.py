@@ -175,11 +175,11 @@ def weakness(strength: FirstStage | None, sets: tuple[SetRow, ...]) -> list[str]
             f"{found}: read the Anderson-Rubin and CLR sets first; intervals around an estimate assume strong "
             "instruments."
         )
-    unbounded = [s for s in sets if s.found is not None and s.method == "ar" and not np.all(np.isfinite(s.found.hull()))
-                 and s.found.pieces]  # fmt: skip
-    if unbounded:
-        texts.append(
-            f"the Anderson-Rubin set of {unbounded[0].treatment} is unbounded ({unbounded[0].found.text}): the "
-            "instruments do not settle the effect."
-        )
+    for row in sets:
+        if row.method == "ar" and row.found is not None and np.isinf(row.found.hull()).any():
+            texts.append(
+                f"the Anderson-Rubin set of {row.treatment} is unbounded ({row.found.text}): the instruments do not "
+                "settle the effect."
+            )
+            break
     return texts

@@ -9,8 +9,10 @@ import numpy as np
 from causalsat.effects.table import EffectTable
 from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_options import DriveChoices
+from causalsat.estimators.drive_problem import DriveProblem
 from causalsat.estimators.drive_words import ASSUMPTIONS, LIMIT_REASON, PERCENTILE_REASON, estimand_words
 from causalsat.inference.intervals import interval
+from causalsat.inference.seam import Draws
 from causalsat.study.open import Study
 
 NOT_CENTRED = "the law of DRIVE is not centred at zero, so no ratio to a standard error is reported"
@@ -104,13 +106,16 @@ def drive_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
     rows: list[Row] = []
     if equation.radius.above:
         why = LIMIT_REASON + "; its bootstrap interval needs inference=Bootstrap(...)"
-        return _drive_kind(equation, choices, "pseudo_true", estimate, _plain_shifts(equation), why)
+        shifts = None
+        if equation.draws is not None:
+            shifts = problem.to_raw(equation.draws.values[:, : problem.rows.p] - fit.b[None, :])
+        return _drive_kind(equation, choices, "pseudo_true", estimate, shifts, why)
     for kind in choices.intervals:
         shifts, why = None, "no bootstrap was asked for"
         if kind == "limit" and equation.law is not None:
             shifts = problem.to_raw(equation.law.draws) / np.sqrt(equation.rows.n)
         elif kind == "recentred" and equation.draws is not None:
-            shifts = _recentred_shifts(equation)
+            shifts = _recentred_shifts(problem, equation.draws)
         rows += _drive_kind(equation, choices, kind, estimate, shifts, why)
     return rows
 
@@ -174,31 +179,17 @@ def _drive_kind(
     ]  # fmt: skip
 
 
-def _recentred_shifts(equation: Equation) -> np.ndarray:
+def _recentred_shifts(problem: DriveProblem, draws: Draws) -> np.ndarray:
     """(b, p) b* - b_tsls in raw units: in the recentred world TSLS is the truth."""
-    problem = equation.problem
-    return problem.to_raw(_values(equation)[:, : problem.rows.p] - problem.b_tsls[None, :])
-
-
-def _plain_shifts(equation: Equation) -> np.ndarray | None:
-    if equation.draws is None:
-        return None
-    problem = equation.problem
-    return problem.to_raw(_values(equation)[:, : problem.rows.p] - equation.fit.b[None, :])
+    return problem.to_raw(draws.values[:, : problem.rows.p] - problem.b_tsls[None, :])
 
 
 def _tsls_draws(equation: Equation, b: np.ndarray) -> np.ndarray | None:
     """(b, p) TSLS under the same resamples, when the solver's metric is TSLS."""
-    problem = equation.problem
-    if equation.draws is None or problem.metric != "tsls":
+    problem, draws = equation.problem, equation.draws
+    if draws is None or problem.metric != "tsls":
         return None
-    return b[None, :] + problem.to_raw(_values(equation)[:, problem.rows.p :] - problem.b_tsls[None, :])
-
-
-def _values(equation: Equation) -> np.ndarray:
-    if equation.draws is None:
-        raise ValueError("the equation has no draws")
-    return equation.draws.values
+    return np.asarray(b[None, :] + problem.to_raw(draws.values[:, problem.rows.p :] - problem.b_tsls[None, :]))
 
 
 def _no_interval(equation: Equation, j: int, estimate: float, kind: str, why: str, method: str = "drive") -> Row:

@@ -53,7 +53,7 @@ class ColumnFit:
     def n_effective(self) -> np.ndarray:
         """(2,) 1 / sum of squared weights, right and left (the median over columns)."""
         size = 1.0 / np.maximum((self.limits**2).sum(axis=-1), np.finfo(float).tiny)
-        return size if size.ndim == 1 else np.median(size, axis=1)
+        return np.asarray(size if size.ndim == 1 else np.median(size, axis=1))
 
 
 @dataclass(frozen=True, eq=False)
