@@ -24,7 +24,7 @@ NO_STRENGTH = 1e-10
 NO_VARIATION = 1e-10
 ROWS_PER_INSTRUMENT = 10
 # Names that encoders give their features.
-_FEATURE = re.compile(r"^(\d+:)?(e\d+|rcf/\d+[+-]?|bands/.+/.+|[^/]+/\d{4})$")
+_FEATURE = re.compile(r"^(\d+:)?(e\d+|rcf/\d+[+-]?|bands/.+/.+|callable/\d{4})$")
 
 
 def guard_instruments(instruments: Any) -> None:
@@ -76,9 +76,9 @@ def embedding_instruments(study: Study, names: Sequence[str], values: np.ndarray
         ]
     if found:
         warn(
-            f"instruments {', '.join(found)} are features of images. An image that moves the treatment mostly also "
-            "moves the outcome: say in words why these do not, except through the treatment, and read the "
-            "Anderson-Rubin rows. One scalar index built out of fold is the safer instrument.",
+            f"instruments {', '.join(found)} carry the names or values of image features. An image that moves the "
+            "treatment mostly also moves the outcome: say in words why these do not, except through the treatment, and "
+            "read the Anderson-Rubin rows. One scalar index built out of fold is the safer instrument.",
             EmbeddingInstrumentWarning,
         )
     return tuple(found)

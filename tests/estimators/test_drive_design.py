@@ -313,12 +313,18 @@ def test_columns_of_embeddings_as_instruments_are_warned_of():
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(400, 4)).astype(np.float32)
     named = data | {"e0": data["z1"], "rcf/0012+": data["z2"]}
-    with pytest.warns(EmbeddingInstrumentWarning, match=r"instruments e0, rcf/0012\+ are features of images"):
+    with pytest.warns(
+        EmbeddingInstrumentWarning, match=r"instruments e0, rcf/0012\+ carry the names or values of image features"
+    ):
         found = design(named, instruments=["e0", "rcf/0012+"])
     assert found.embedding_instruments == ("e0", "rcf/0012+")
+    wide = Embeddings.from_matrix(matrix).to_wide()
+    frame = wide.assign(y=data["y"], x=data["x"] + wide["e1"])
+    with pytest.warns(EmbeddingInstrumentWarning, match="instruments e1, e2 carry"):
+        assert design(frame, instruments=["e1", "e2"]).embedding_instruments == ("e1", "e2")
     renamed = data | {"z1": matrix[:, 2].astype(float)}
     renamed["x"] = data["x"] + renamed["z1"]
-    with pytest.warns(EmbeddingInstrumentWarning, match="instruments z1 are"), pytest.raises(IdentificationError):
+    with pytest.warns(EmbeddingInstrumentWarning, match="instruments z1 carry"), pytest.raises(IdentificationError):
         design(renamed, embeddings=matrix)
 
 
