@@ -112,7 +112,9 @@ def drive_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
         return _drive_kind(equation, choices, "pseudo_true", estimate, shifts, why)
     for kind in choices.intervals:
         shifts, why = None, "no bootstrap was asked for"
-        if kind == "limit" and equation.law is not None:
+        if kind == "limit" and equation.law is not None and not equation.law.valid:
+            why = str(equation.law.notes.get("reason", "the limit law does not exist here"))
+        elif kind == "limit" and equation.law is not None:
             shifts = problem.to_raw(equation.law.draws) / np.sqrt(equation.rows.n)
         elif kind == "recentred" and equation.draws is not None:
             shifts = _recentred_shifts(problem, equation.draws)
@@ -223,6 +225,8 @@ def _meta(equations: Sequence[Equation], choices: DriveChoices) -> dict[str, Any
         "weak": any(e.weak for e in equations),
         "seed": choices.seed,
     }
+    if any(e.radius.near for e in equations):
+        meta["limit_unreliable"] = "rho is so close to its threshold that the shrinkage of the limit law diverges"
     clusters = first.rows.sampling.cluster
     if clusters is not None:
         meta["n_clusters"] = int(np.unique(clusters).size)
