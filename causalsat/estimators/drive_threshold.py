@@ -139,7 +139,7 @@ def smallest_root(A: np.ndarray, spread: np.ndarray) -> float:
 
     Examples
     --------
-    >>> smallest_root(np.diag([2.0, 3.0]), np.diag([4.0, 0.0]))
+    >>> round(smallest_root(np.diag([2.0, 3.0]), np.diag([4.0, 0.0])), 12)
     0.5
     """
     import scipy.linalg

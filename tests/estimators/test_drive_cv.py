@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import causalsat as cs
 from causalsat.errors import DataError, OptionError
 from causalsat.estimators.drive_cv import cross_validate
 from causalsat.estimators.drive_fit import solve_drive
@@ -101,6 +102,13 @@ def test_cv_needs_three_usable_environments():
     two_large = np.concatenate([np.zeros(140, int), np.ones(140, int), np.full(10, 2), np.full(10, 3)])
     with pytest.raises(DataError, match="2 of 4 are that large"):
         radius(rows, "cv", environments=(two_large, labels))
+
+
+def test_random_folds_are_refused():
+    y, X, Z, _ = raw_study(n=300)
+    data = {"y": y, "x": X[:, 0], "z": Z[:, 0]}
+    with pytest.raises(OptionError, match="random folds hold the same environment on both sides"):
+        cs.drive(data, outcome="y", treatment="x", instruments="z", rho="cv", folds=cs.Folds(5))
 
 
 def test_an_instrument_that_lives_in_one_environment_is_named():
