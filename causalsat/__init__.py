@@ -34,6 +34,7 @@ _HOMES = {
     "DriveSensitivity": "causalsat.estimators.drive_sensitivity",
     "group_shapley": "causalsat.estimators.group_shapley",
     "swap_value": "causalsat.estimators.group_shapley",
+    "SwapValue": "causalsat.estimators.group_shapley",
     "run_study": "causalsat.run",
     "r_companion_path": "causalsat.interop.r",
 }
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from causalsat.estimators.drive_options import DriveOptions as DriveOptions
     from causalsat.estimators.drive_result import DriveResult as DriveResult
     from causalsat.estimators.drive_sensitivity import DriveSensitivity as DriveSensitivity
+    from causalsat.estimators.group_shapley import SwapValue as SwapValue
     from causalsat.estimators.group_shapley import group_shapley as group_shapley
     from causalsat.estimators.group_shapley import swap_value as swap_value
     from causalsat.estimators.image_ate import image_ate as image_ate

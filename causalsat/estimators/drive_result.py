@@ -151,6 +151,8 @@ class DriveResult:
         for row in self.sets:
             if row.found is not None:
                 lines.append(f"{row.method.upper()} set of {row.treatment} ({row.kind}): {row.found.text}")
+        if "reading" in self.meta:
+            lines.append(f"Reading: {self.meta['reading']}.")
         lines.append("Assumes: " + "; ".join(self.meta["assumptions"]) + ".")
         for check in self.checks:
             if check.passed is not True:

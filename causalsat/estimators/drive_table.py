@@ -10,7 +10,7 @@ from causalsat.effects.table import EffectTable
 from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_options import DriveChoices
 from causalsat.estimators.drive_problem import DriveProblem
-from causalsat.estimators.drive_words import ASSUMPTIONS, LIMIT_REASON, PERCENTILE_REASON, estimand_words
+from causalsat.estimators.drive_words import ASSUMPTIONS, COMPLIERS, LIMIT_REASON, PERCENTILE_REASON, estimand_words
 from causalsat.inference.intervals import interval
 from causalsat.inference.seam import Draws
 from causalsat.study.open import Study
@@ -82,6 +82,10 @@ def study_facts(study: Study, equations: Sequence[Equation]) -> dict[str, Any]:
         "versions": {"causalsat": causalsat.__version__},
         "data_hash": study.data_hash,
     }
+    if len(study.names["treatment"]) == len(study.names["instruments"]) == 1 and all(
+        np.isin(study.numeric[role], (0.0, 1.0)).all() for role in ("treatment", "instruments")
+    ):
+        facts["reading"] = COMPLIERS
     if "weights" in study.numeric:
         facts["effective_n"] = design.effective_n
     if design.images is not None:

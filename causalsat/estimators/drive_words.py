@@ -9,6 +9,10 @@ ASSUMPTIONS = (
     "linearity: where effects differ across units, TSLS and DRIVE target the same instrument-weighted average of them",
     "strong identification for every interval around an estimate; the sets (ar, clr, lm) do without it",
 )
+COMPLIERS = (
+    "treatment and instrument are binary: with monotonicity the effect is the average over compliers, units whose "
+    "treatment follows the instrument"
+)
 PERCENTILE_REASON = (
     "the draws are shifted by the shrinkage once more, so a percentile interval counts the bias twice (it covered "
     '.69 instead of .95 in a strong, valid design); the rows "limit" and "recentred" are the intervals of DRIVE.'
