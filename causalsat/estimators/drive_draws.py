@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -231,9 +231,8 @@ def _multiplier_draws(
     scores: np.ndarray,
     recentre: bool,
 ) -> Draws:
-    from dataclasses import replace
-
     from causalsat.kernels.precision import float64
+    from causalsat.kernels.weights import TILE
 
     moments = problem.rows.moments
     start = problem.B @ problem.b_tsls if recentre else problem.w
@@ -241,10 +240,14 @@ def _multiplier_draws(
     drawn = multiplier_draws(
         start, scores, bootstrap, problem.rows.sampling, seed=seed, first=first, count=count, progress=progress
     )
+    # One shape whatever the number of draws: a single compilation, and the same bits in any chunk.
+    whole = np.zeros((-(-len(drawn) // TILE) * TILE, problem.rows.q))
+    whole[: len(drawn)] = drawn.values
     with float64():
-        parts = (moments.XMX, moments.XMy, np.float64(moments.yMy))
+        parts = (moments.XMX, moments.XMy, np.float64(moments.yMy), np.float64(rho))
         solve = _fixed_design(problem.shrink_to, problem.just_identified)
-        values = np.asarray(solve(problem.B, drawn.values, *parts, np.float64(rho)))
+        tiles = [np.asarray(solve(problem.B, tile, *parts)) for tile in whole.reshape(-1, TILE, problem.rows.q)]
+    values = np.concatenate(tiles)[: len(drawn)]
     return replace(drawn, values=values)
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 TILE = 50
 ENUMERATE_BELOW = 12
 _HEADROOM = 8.0  # standard deviations; beyond them the law is wrong with probability below 1e-15 per replicate
+_CACHED = 2**15  # units whose temporaries of one replicate stay in a core's cache while those of 50 do not
 _THRESHOLDS = 13  # Poisson(1) exceeds 12 with probability 6e-11, below the resolution of a 32-bit word
 
 Array = jax.Array
@@ -170,6 +171,8 @@ def weight_tile(sampler: Sampler, seed: Array, first: Array, arrays: Any) -> Arr
     def one(number: Array) -> Array:
         return sampler(jax.random.fold_in(seed, number), number, arrays)
 
-    if sampler in (blocks, dependent_grid):
+    # A replicate of many units at a time keeps its temporaries in cache; side by side they would stream from memory.
+    many = sampler is multinomial_many and arrays[0].shape[0] > _CACHED
+    if many or sampler in (blocks, dependent_grid):
         return jax.lax.map(one, numbers)
     return jax.vmap(one)(numbers)

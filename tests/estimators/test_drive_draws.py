@@ -169,7 +169,8 @@ def test_a_draw_without_an_instrument_is_singular_and_counted():
     problem = drive_problem(rows)
     with pytest.warns(FewClustersWarning), pytest.warns(BootstrapFailureWarning, match="singular"):
         draws = recentred_draws(problem, RHO, Bootstrap(400, "cluster"), seed=0)
-    weights = resampling_weights(Bootstrap(400, "cluster"), rows.sampling, seed=0)
+    with pytest.warns(FewClustersWarning):
+        weights = resampling_weights(Bootstrap(400, "cluster"), rows.sampling, seed=0)
     gone = ~(weights[:, np.arange(N) % 12 < 2] > 0).any(axis=1)
     assert draws.n_failed == {"singular": int(gone.sum())}
     np.testing.assert_array_equal(np.isnan(draws.values).all(axis=1), gone)
