@@ -35,6 +35,7 @@ _HOMES = {
     "group_shapley": "causalsat.estimators.group_shapley",
     "swap_value": "causalsat.estimators.group_shapley",
     "SwapValue": "causalsat.estimators.group_shapley",
+    "Bandwidth": "causalsat.estimators.r3d_options",
     "run_study": "causalsat.run",
     "r_companion_path": "causalsat.interop.r",
 }
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from causalsat.estimators.group_shapley import group_shapley as group_shapley
     from causalsat.estimators.group_shapley import swap_value as swap_value
     from causalsat.estimators.image_ate import image_ate as image_ate
+    from causalsat.estimators.r3d_options import Bandwidth as Bandwidth
     from causalsat.inference.options import Bootstrap as Bootstrap
     from causalsat.inference.options import Sandwich as Sandwich
     from causalsat.interop.r import r_companion_path as r_companion_path

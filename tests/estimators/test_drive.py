@@ -32,7 +32,7 @@ def just(card):
 @pytest.fixture(scope="module")
 def strong():
     data, _ = iv(n=600, q=4, concentration=200.0, seed=3)
-    return pd.DataFrame(data), dict(outcome="y", treatment="x", instruments=["z1", "z2", "z3", "z4"])
+    return pd.DataFrame(data), {"outcome": "y", "treatment": "x", "instruments": ["z1", "z2", "z3", "z4"]}
 
 
 def test_card_rows(just):
@@ -83,7 +83,10 @@ def test_another_level_needs_no_refit(just):
     wide = just.with_level(0.99)
     row = wide.table.row(method="ar", interval="homoskedastic")
     assert (row["conf_low"], row["conf_high"]) == pytest.approx((-0.019641, 0.397014), abs=5e-7)
-    assert wide.table.row(method="drive", interval="limit")["conf_low"] < just.table.row(method="drive", interval="limit")["conf_low"]
+    assert (
+        wide.table.row(method="drive", interval="limit")["conf_low"]
+        < just.table.row(method="drive", interval="limit")["conf_low"]
+    )
     assert wide.meta["n_input"] == just.meta["n_input"]
 
 
@@ -172,15 +175,15 @@ def test_sensitivity_of_tsls_under_a_prior_and_over_a_box(just):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (dict(radius=0.1), "squared radius"),
-        (dict(rho="theroy"), 'Did you mean "theory"'),
-        (dict(rho=-1.0), "rho=-1.0"),
-        (dict(rho="cv"), "environment"),
-        (dict(compare="kclass"), "kappa"),
-        (dict(n_boot=5), "draws"),
-        (dict(inference=cs.Bootstrap(199), n_boot=299), "contradicts"),
-        (dict(inference=cs.Bootstrap(199, "wild")), "wild"),
-        (dict(shrink_to="mean"), "shrink_to"),
+        ({"radius": 0.1}, "squared radius"),
+        ({"rho": "theroy"}, 'Did you mean "theory"'),
+        ({"rho": -1.0}, "rho=-1.0"),
+        ({"rho": "cv"}, "environment"),
+        ({"compare": "kclass"}, "kappa"),
+        ({"n_boot": 5}, "draws"),
+        ({"inference": cs.Bootstrap(199), "n_boot": 299}, "contradicts"),
+        ({"inference": cs.Bootstrap(199, "wild")}, "wild"),
+        ({"shrink_to": "mean"}, "shrink_to"),
     ],
 )
 def test_bad_options(strong, given, words):
@@ -199,7 +202,7 @@ def test_a_sandwich_as_inference_drops_the_bootstrap(strong):
 def test_one_equation_per_treatment(strong):
     data, _ = iv(n=800, q=4, p=2, concentration=400.0, seed=2)
     names = [c for c in data if c.startswith("x")]
-    roles = dict(outcome="y", treatment=names, instruments=[c for c in data if c.startswith("z")])
+    roles = {"outcome": "y", "treatment": names, "instruments": [c for c in data if c.startswith("z")]}
     joint = cs.drive(data, **roles, n_boot=199)
     assert {*joint.table["treatment"]} == {*names}
     with pytest.warns(match="leaves the other treatments out"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.bad_inputs import CASES as COMMAND_CASES
+from tests.estimators.drive_bad_inputs import CASES as DRIVE_CASES
 from tests.raster.bad_inputs import CASES as RASTER_CASES
 from tests.study.bad_inputs import CASES as STUDY_CASES
 
@@ -39,6 +40,7 @@ def test_the_document_follows_from_the_cases(tmp_path):
     lines += section("Tables, roles, embeddings, folds", STUDY_CASES, tmp_path, False)
     lines += section("Places and rasters", RASTER_CASES, tmp_path, True)
     lines += section("Options, study files, command line", COMMAND_CASES, tmp_path, True)
+    lines += section("Instruments", DRIVE_CASES, tmp_path, False)
     text = "\n".join(lines) + "\n"
     assert len(STUDY_CASES) + len(RASTER_CASES) + len(COMMAND_CASES) >= 40
     if os.environ.get("CAUSALSAT_UPDATE"):
