@@ -51,8 +51,6 @@ def test_companion(rscript):
 
 
 def test_image_ate_gives_the_same_numbers_from_r(rscript, tmp_path):
-    if not hasattr(causalsat, "image_ate"):
-        pytest.skip("causalsat.image_ate does not exist yet")
     frame, embeddings = small_study()
     frame.to_csv(tmp_path / "data.csv", index=False)
     (tmp_path / "embeddings.bin").write_bytes(embeddings.astype("<f8").tobytes(order="F"))
@@ -62,6 +60,19 @@ def test_image_ate_gives_the_same_numbers_from_r(rscript, tmp_path):
     (tmp_path / "python.json").write_text(json.dumps(strict(plain(result.table))), encoding="utf-8")
     (tmp_path / "shape.json").write_text(json.dumps(list(embeddings.shape)), encoding="utf-8")
     assert "image_ate agrees" in rscript("test_image_ate.R", str(tmp_path))
+
+
+def test_drive_gives_the_same_numbers_from_r(rscript, tmp_path):
+    import pandas as pd
+
+    from causalsat.simulate.iv import iv
+
+    data, _ = iv(n=300, q=3, concentration=150.0, seed=6)
+    frame = pd.DataFrame(data)
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    result = causalsat.drive(frame, outcome="y", treatment="x", instruments=["z1", "z2", "z3"], n_boot=199, seed=3)
+    (tmp_path / "python.json").write_text(json.dumps(strict(plain(result.table))), encoding="utf-8")
+    assert "drive agrees" in rscript("test_drive.R", str(tmp_path))
 
 
 def strict(columns):
