@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from causalsat.errors import OptionError
 from causalsat.estimators.drive_problem import DriveProblem
 from causalsat.inference.options import Bootstrap
 from causalsat.inference.seam import Draws, bootstrap_draws, multiplier_draws
 from causalsat.progress import Progress
 
 Wanted = tuple[int, int | None, Progress]
+Reselect = tuple[float, np.ndarray]
 WIDEST_REFIT = 64
+MOST_BYTES = 2**30
+_ROWS = 1024
 _MANY_ROWS_PER_UNIT = 32
 
 
@@ -33,6 +37,8 @@ class DriveMoments:
         "zero" or "ols".
     held : bool
         The metric of the moments is the full sample's (metric="gmm") instead of the draw's (Z'Z/n)^{-1}.
+    reselect : bool
+        Choose the radius again in each draw.
     """
 
     m: int
@@ -40,6 +46,7 @@ class DriveMoments:
     p: int
     target: str
     held: bool
+    reselect: bool = False
 
     def contributions(self, design: Any) -> np.ndarray:
         """(n, sums); the design is (D (n, m + q + p + 1), omega (n,))."""
@@ -80,16 +87,22 @@ class DriveMoments:
         return np.concatenate([r for r, _ in parts]), np.concatenate([c for _, c in parts])
 
     def solve(self, moments: Any, constants: Any) -> tuple[Any, Any]:
-        """(2p,) DRIVE then TSLS from the totals; ``constants`` are (rho, centre (q,)), centre taken off Z'y/n."""
+        """(2p,) DRIVE then TSLS from the totals.
+
+        ``constants`` are (rho, centre (q,), cap, bias (p, p)): the centre is taken off Z'y/n; with ``reselect`` the
+        radius is cap times the smallest eigenvalue of A less its bias, or zero.
+        """
         import jax.numpy as jnp
 
         from causalsat.kernels.drive_root import SINGULAR, drive_root, ols_root, reduced
         from causalsat.kernels.replicates import Status
 
-        rho, centre = constants
+        rho, centre, cap, bias = constants
         p, just = self.p, self.q == self.p
         B, w, outer, fine = self._moments(moments, centre)
         red = reduced(B, w, just)
+        if self.reselect:
+            rho = cap * jnp.maximum(jnp.linalg.eigvalsh(B.T @ B - bias)[0], 0.0)
         if self.target == "ols":
             root = ols_root(B, w, outer[:p, :p], outer[:p, p], outer[p, p], rho, just)
         else:
@@ -136,6 +149,7 @@ def recentred_draws(
     seed: int,
     first: int = 0,
     count: int | None = None,
+    reselect: Reselect | None = None,
     progress: Progress = False,
 ) -> Draws:
     """Draws of DRIVE and TSLS whose moments are recentred at the TSLS estimate (Hall and Horowitz 1996).
@@ -158,15 +172,26 @@ def recentred_draws(
         The same seed gives the same bits for any number of draws before or after.
     first, count : int
         The draws wanted; all of ``bootstrap.n`` by default.
+    reselect : tuple of float and np.ndarray, optional
+        (cap, bias (p, p)): in each draw the radius is cap times the smallest eigenvalue of the draw's A less ``bias``
+        (its many-instruments bias in the full sample, held), or zero. Not for "multiplier", which keeps A.
     progress : bool or callable, optional
         Progress bar.
 
     Returns
     -------
     Draws
-        (b, 2p) on the solver's scale: DRIVE, then TSLS. Failed draws are rows of NaN, counted by status.
+        (b, 2p) on the solver's scale: DRIVE, then TSLS. Failed draws are rows of NaN, counted by status; ``refit`` is
+        False where what was partialled out was held.
+
+    Raises
+    ------
+    OptionError
+        ``reselect`` with the target "ols", whose threshold is another one.
     """
-    return _draws(problem, rho, bootstrap, seed, (first, count, progress), recentre=True)
+    if reselect is not None and problem.shrink_to == "ols":
+        raise OptionError('reselect chooses the radius of shrink_to="zero" again; give it a fixed radius instead.')
+    return _draws(problem, rho, bootstrap, seed, (first, count, progress), recentre=True, reselect=reselect)
 
 
 def plain_draws(
@@ -187,33 +212,64 @@ def plain_draws(
 
 
 def _draws(
-    problem: DriveProblem, rho: float, bootstrap: Bootstrap, seed: int, wanted: Wanted, *, recentre: bool
+    problem: DriveProblem,
+    rho: float,
+    bootstrap: Bootstrap,
+    seed: int,
+    wanted: Wanted,
+    *,
+    recentre: bool,
+    reselect: Reselect | None = None,
 ) -> Draws:
     rows = problem.rows
     turned = rows.Z @ problem.root.T
-    residuals = rows.residuals(problem.b_tsls)
-    scores = (rows.weights * residuals)[:, None] * turned
+    scores = (rows.weights * rows.residuals(problem.b_tsls))[:, None] * turned
     centre = scores.mean(axis=0)
     if bootstrap.scheme == "multiplier":
         return _multiplier_draws(problem, rho, bootstrap, seed, wanted, scores - centre, recentre)
-    width = rows.controls.shape[1] + rows.q + rows.p + 1
-    refit = bootstrap.refit and rows.controls.shape[1] > 0 and width <= WIDEST_REFIT
+    m = rows.controls.shape[1]
+    refit = bootstrap.refit and m > 0 and m + rows.q + rows.p + 1 <= WIDEST_REFIT
     controls = _orthonormal(rows.controls, rows.weights) if refit else rows.controls[:, :0]
     columns = np.column_stack([controls, turned, rows.X, rows.y])
-    moments = DriveMoments(controls.shape[1], rows.q, rows.p, target=problem.shrink_to, held=problem.metric == "gmm")
-    constants = (np.float64(rho), centre if recentre else np.zeros_like(centre))
+    held = problem.metric == "gmm"
+    moments = DriveMoments(controls.shape[1], rows.q, rows.p, problem.shrink_to, held, reselect is not None)
+    cap, bias = (0.0, np.zeros((rows.p, rows.p))) if reselect is None else reselect
+    constants = (np.float64(rho), centre if recentre else np.zeros_like(centre), np.float64(cap), bias)
     first, count, progress = wanted
-    return bootstrap_draws(
-        (columns, rows.weights),
-        bootstrap,
-        rows.sampling,
-        seed=seed,
-        moments=moments,
-        constants=constants,
-        first=first,
-        count=count,
-        progress=progress,
+    how: dict[str, Any] = {"moments": moments, "constants": constants}
+    design: Any = (columns, rows.weights)
+    each_row = bootstrap.scheme == "iid" or (bootstrap.scheme == "bayes" and rows.sampling.cluster is None)
+    if each_row and rows.n * moments.pairs()[0].size * 8 > MOST_BYTES:
+        design, how = (columns, rows.weights, constants), {"fit": _gram_fit(moments)}
+    found = bootstrap_draws(
+        design, bootstrap, rows.sampling, seed=seed, first=first, count=count, progress=progress, **how
     )
+    return replace(found, refit=found.refit and (refit or m == 0))
+
+
+@functools.cache
+def _gram_fit(moments: DriveMoments) -> Callable[..., Any]:
+    """The same estimates from one Gram matrix per draw, when products of all columns by row would fill the memory."""
+    import jax
+    import jax.numpy as jnp
+
+    rows, cols = moments.pairs()
+
+    def fit(design: Any, weights: Any) -> Any:
+        D, omega, constants = design
+        w = weights * omega
+        whole = D.shape[0] // _ROWS
+
+        def add(block: Any, gram: Any) -> Any:
+            part = jax.lax.dynamic_slice_in_dim(D, block * _ROWS, _ROWS)
+            return gram + (part * jax.lax.dynamic_slice_in_dim(w, block * _ROWS, _ROWS)[:, None]).T @ part
+
+        rest = D[whole * _ROWS :]
+        gram = (rest * w[whole * _ROWS :][:, None]).T @ rest
+        gram = jax.lax.fori_loop(0, whole, add, gram)
+        return moments.solve(jnp.append(gram[rows, cols], jnp.sum(w)), constants)
+
+    return fit
 
 
 def _orthonormal(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from causalsat.errors import BootstrapFailureWarning, FewClustersWarning
+from causalsat.errors import BootstrapFailureWarning, FewClustersWarning, OptionError
 from causalsat.estimators import drive_draws
 from causalsat.estimators.drive_draws import DriveMoments, plain_draws, recentred_draws
 from causalsat.estimators.drive_fit import solve_drive
@@ -102,6 +102,7 @@ def test_nuisances_held_and_wide_designs_use_residual_moments(monkeypatch):
     assert_allclose(held.values[:6], expected, rtol=1e-10, atol=1e-10)
     monkeypatch.setattr(drive_draws, "WIDEST_REFIT", 5)
     wide = recentred_draws(problem, RHO, Bootstrap(60), seed=3)
+    assert not wide.refit
     assert_allclose(wide.values[:6], expected, rtol=1e-10, atol=1e-10)
 
 
@@ -114,6 +115,31 @@ def test_unit_sums_are_the_same_by_products_and_by_small_grams():
     for starts in (np.arange(0, 200, 4), np.arange(0, 200, 100)):
         summed = moments.aggregated((D, omega), order, starts)
         assert_allclose(summed, np.add.reduceat(whole[order], starts, axis=0), rtol=1e-11, atol=1e-11)
+
+
+def test_one_gram_per_draw_where_products_would_fill_the_memory(monkeypatch):
+    problem = drive_problem(rows_of())
+    by_products = recentred_draws(problem, RHO, Bootstrap(60), seed=3)
+    monkeypatch.setattr(drive_draws, "MOST_BYTES", 1000)
+    monkeypatch.setattr(drive_draws, "_ROWS", 128)
+    by_grams = recentred_draws(problem, RHO, Bootstrap(60), seed=3)
+    assert_allclose(by_grams.values, by_products.values, rtol=1e-11, atol=1e-12)
+
+
+def test_the_radius_can_be_chosen_again_in_each_draw():
+    problem = drive_problem(rows_of())
+    bias = 0.01 * np.eye(2)
+    draws = recentred_draws(problem, 99.0, Bootstrap(5), seed=3, reselect=(0.5, bias)).values
+    weights = resampling_weights(Bootstrap(5), problem.rows.sampling, seed=3, count=1)[0]
+    C, omega = problem.rows.controls, weights / weights.mean()
+    X, Z = net(problem.rows.X, C, omega), net(problem.rows.Z, C, omega)
+    B = np.linalg.solve(np.linalg.cholesky((Z.T * omega) @ Z / N), (Z.T * omega) @ X / N)
+    rho = 0.5 * max(np.linalg.eigvalsh(B.T @ B - bias)[0], 0.0)
+    fixed = recentred_draws(problem, rho, Bootstrap(5), seed=3).values
+    assert_allclose(draws[0], fixed[0], rtol=1e-10)
+    assert np.abs(draws[1:] - fixed[1:]).max() > 1e-8
+    with pytest.raises(OptionError, match="reselect"):
+        recentred_draws(drive_problem(rows_of(), shrink_to="ols"), RHO, Bootstrap(5), seed=3, reselect=(0.5, bias))
 
 
 @pytest.mark.parametrize("scheme", ["iid", "cluster", "multiplier"])
