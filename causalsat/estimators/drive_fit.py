@@ -137,7 +137,7 @@ def default_grid(problem: DriveProblem, lambda_min: float, rho_hat: float) -> np
 def fast_fit(
     y: np.ndarray, X: np.ndarray, Z: np.ndarray, rho: float, C: np.ndarray | None = None, scale: str = "unit"
 ) -> np.ndarray:
-    """Coefficients (p,) in raw units from raw arrays with the least work: one Gram matrix, one Cholesky factor.
+    """Coefficients (p,) in raw units from raw arrays with the least work: moments, then one Cholesky factor.
 
     Forming the Gram matrix squares the condition number; :func:`solve_drive` works from a QR decomposition instead.
 
@@ -155,10 +155,11 @@ def fast_fit(
     from causalsat.kernels.precision import float64
 
     m, q, p = (0 if C is None else C.shape[1]), Z.shape[1], X.shape[1]
-    columns = np.column_stack([*([] if C is None else [C]), Z, X, y])
-    gram = columns.T @ columns / y.shape[0]
+    fixed, moving = (Z if C is None else np.column_stack([C, Z])), np.column_stack([X, y])
+    squares = np.einsum("ij,ij->j", moving, moving) if scale == "unit" else np.ones(p + 1)
+    sums = (fixed.T @ fixed, fixed.T @ moving, squares)
     with float64():
-        return np.asarray(_from_gram(m, q, p, scale == "unit")(gram, np.float64(rho)))
+        return np.asarray(_from_sums(m, q, p, scale == "unit")(*sums, np.float64(y.shape[0]), np.float64(rho)))
 
 
 @functools.cache
@@ -187,20 +188,19 @@ def _ols_path(just_identified: bool) -> Callable[..., Any]:
 
 
 @functools.cache
-def _from_gram(m: int, q: int, p: int, unit: bool) -> Callable[..., Any]:
+def _from_sums(m: int, q: int, p: int, unit: bool) -> Callable[..., Any]:
     import jax
     import jax.numpy as jnp
 
     from causalsat.kernels.drive_root import drive_root, reduced
 
-    def fit(gram: Any, rho: Any) -> Any:
-        fixed = m + q
-        lower = jnp.linalg.cholesky(gram[:fixed, :fixed])
-        across = jax.scipy.linalg.solve_triangular(lower, gram[:fixed, fixed:], lower=True)
-        sd = jnp.ones(p + 1, gram.dtype)
+    def fit(fixed: Any, across: Any, squares: Any, n: Any, rho: Any) -> Any:
+        lower = jnp.linalg.cholesky(fixed / n)
+        half = jax.scipy.linalg.solve_triangular(lower, across / n, lower=True)
+        sd = jnp.ones(p + 1, fixed.dtype)
         if unit:
-            sd = jnp.sqrt(jnp.diagonal(gram)[fixed:] - jnp.sum(across[:m] ** 2, axis=0))
-        inside = across[m:] / sd[None, :]
+            sd = jnp.sqrt(squares / n - jnp.sum(half[:m] ** 2, axis=0))
+        inside = half[m:] / sd[None, :]
         root = drive_root(reduced(inside[:, :p], inside[:, p], q == p), rho)
         return root.b * sd[p] / sd[:p]
 
