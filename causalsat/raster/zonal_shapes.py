@@ -55,13 +55,14 @@ def read_zones(zones: Any, zone_id: str | None) -> Zones:
         raise DataError(
             'zones has no CRS; say which one its coordinates are in, for example zones.set_crs("EPSG:4326").'
         )
-    shapes = np.asarray(table.geometry.array, dtype=object)
+    shapes = np.array(table.geometry.array, dtype=object)
     if not len(shapes):
         raise DataError("zones holds no row; pass at least one polygon.")
     ids, column = _labels(table, zone_id)
     empty = shapely.is_missing(shapes) | shapely.is_empty(shapes)
     _refuse_shapes(shapes, ids, ~empty)
-    return Zones(ids, np.where(empty, None, shapes), CRS.from_user_input(table.crs), column)
+    shapes[empty] = None
+    return Zones(ids, shapes, CRS.from_user_input(table.crs), column)
 
 
 def _labels(table: Any, zone_id: str | None) -> tuple[np.ndarray, str | None]:
@@ -179,7 +180,7 @@ class _Projected:
                 np.abs(shapely.total_bounds(shapes)[[0, 2]]).max(), *(abs(b) for i in items for b in i.bounds[::2])
             )
             if reach > 0.5 * turn * (1 + 1e-9):
-                moved = [shapely.transform(shapes, lambda xy, t=t: xy + [t, 0.0]) for t in (-turn, turn)]
+                moved = [shapely.transform(shapes, lambda xy, t=t: xy + np.array([[t, 0.0]])) for t in (-turn, turn)]
                 codes, shapes = np.tile(codes, 3), np.concatenate([shapes, *moved])
         self.codes, self.shapes, self.tree = codes, shapes, shapely.STRtree(shapes)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -83,8 +83,8 @@ def block_tasks(sources: Sources, grids: list[OnGrid]) -> list[Task]:
     for grid in grids:
         item = sources.items[grid.item]
         rows, columns = _block_shape(item)
-        tops, lefts = np.meshgrid(np.arange(0, item.height, rows), np.arange(0, item.width, columns), indexing="ij")
-        tops, lefts = tops.ravel(), lefts.ravel()
+        first_rows, first_columns = np.arange(0, item.height, rows), np.arange(0, item.width, columns)
+        tops, lefts = np.repeat(first_rows, len(first_columns)), np.tile(first_columns, len(first_rows))
         bottoms, rights = np.minimum(tops + rows, item.height), np.minimum(lefts + columns, item.width)
         boxes = shapely.box(lefts, item.height - bottoms, rights, item.height - tops)
         which, member = shapely.STRtree(boxes).query(grid.shapes, predicate="intersects")[::-1]
