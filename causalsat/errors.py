@@ -151,6 +151,10 @@ class ConvergenceWarning(CausalsatWarning):
     """An iterative fit stopped before its tolerance."""
 
 
+class SmallUnitsWarning(CausalsatWarning):
+    """Units with so few draws that their quantiles are biased towards the middle."""
+
+
 class RasterLayoutWarning(CausalsatWarning):
     """The layout of a raster makes chips expensive; the cure is named."""
 

@@ -1,0 +1,415 @@
+"""What `r3d` estimates from: units with their side of the cutoff, quantiles, weights and dependence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from causalsat.errors import DroppedRowsWarning, warn
+from causalsat.estimators.ate_options import names_of
+from causalsat.estimators.r3d_guards import (
+    guard_cutoff,
+    guard_outcome,
+    guard_sides,
+    guard_treatment,
+    independent_covariates,
+)
+from causalsat.inference.sampling import Sampling
+from causalsat.study.coordinates import study_lonlat
+from causalsat.study.distributions import QuantileMatrix
+from causalsat.study.roles import Role, RoleColumns, code_array, design_array, numeric_array, role_columns
+from causalsat.study.unit_draws import UnitDraws
+from causalsat.study.unit_functionals import (
+    matrix_as_draws,
+    matrix_levels,
+    matrix_means,
+    unit_functional,
+    unit_means,
+)
+from causalsat.study.unit_quantiles import cell_weights, check_rule, quantile_levels, unit_quantiles
+from causalsat.study.unit_rows import UnitRows, open_units
+
+
+@dataclass(frozen=True, eq=False)
+class R3dDesign:
+    """Units of a regression discontinuity, ready to fit; n units in an order that labels and rows do not change.
+
+    Attributes
+    ----------
+    x : np.ndarray
+        (n,) float64 running variable minus cutoff.
+    treated : np.ndarray
+        (n,) bool, whether the unit counts as right of the cutoff.
+    Q : np.ndarray
+        (n, M) float64 quantiles of the units in the outcome's unit.
+    quantiles, cells : np.ndarray
+        (M,) levels and their cell weights in integrals over quantiles (not normalised).
+    means : np.ndarray
+        (n,) exact means of the units.
+    draws : UnitDraws or None
+        The draws themselves; None when quantiles were given.
+    matrix : QuantileMatrix or None
+        The quantiles given by the caller.
+    omega : np.ndarray
+        (n,) unit weights with mean one.
+    n_draws : np.ndarray
+        (n,) int64 draws per unit (zero when quantiles were given).
+    treatment : np.ndarray or None
+        (n,) treatment received, in fuzzy designs.
+    covariates : np.ndarray
+        (n, k) independent covariates.
+    covariate_names : tuple of str
+        Their names.
+    sampling : Sampling
+        Clusters and places of the units.
+    labels : np.ndarray
+        (n,) labels of the units.
+    cutoffs : np.ndarray
+        (C,) cutoffs in use.
+    cutoff : np.ndarray
+        (n,) int64 position of each unit's cutoff among them.
+    names : dict
+        Argument to the column it named.
+    notes : dict
+        What was left off, tied, dropped or read into the data, for ``meta``.
+    n_input : int
+        Units before any was dropped.
+    dropped : dict
+        Reason to units left out.
+    data_hash : str
+        SHA-256 of the data in use.
+    rows : np.ndarray
+        (n,) int64 positions of the units among those read (the rows of a table with one row per unit).
+    rule, small_sample : str
+        How quantiles of units were taken.
+    """
+
+    x: np.ndarray
+    treated: np.ndarray
+    Q: np.ndarray
+    quantiles: np.ndarray
+    cells: np.ndarray
+    means: np.ndarray
+    draws: UnitDraws | None
+    matrix: QuantileMatrix | None
+    omega: np.ndarray
+    n_draws: np.ndarray
+    treatment: np.ndarray | None
+    covariates: np.ndarray
+    covariate_names: tuple[str, ...]
+    sampling: Sampling
+    labels: np.ndarray
+    cutoffs: np.ndarray
+    cutoff: np.ndarray
+    names: dict[str, Any]
+    notes: dict[str, Any]
+    n_input: int
+    dropped: dict[str, int]
+    data_hash: str
+    rows: np.ndarray
+    rule: str = "type7"
+    small_sample: str | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of units."""
+        return int(self.x.size)
+
+    def take(self, rows: np.ndarray) -> "R3dDesign":
+        """The units at positions ``rows`` (or where a mask holds); weights keep their scale."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=np.int64)
+        changed = {
+            name: getattr(self, name)[rows]
+            for name in ("x", "treated", "Q", "means", "omega", "n_draws", "covariates", "labels", "cutoff", "rows")
+        }
+        return replace(
+            self,
+            **changed,
+            treatment=None if self.treatment is None else self.treatment[rows],
+            draws=None if self.draws is None else self.draws.take(rows),
+            matrix=None if self.matrix is None else _matrix_rows(self.matrix, rows),
+            sampling=_sampling_rows(self.sampling, rows),
+        )
+
+    def at_levels(self, levels: np.ndarray) -> np.ndarray:
+        """(n, M') quantiles of the units at other levels, by the same rule (interpolated where quantiles were given)."""
+        if self.draws is None:
+            return matrix_levels(self._given(), levels)
+        return unit_quantiles(self.draws, levels, rule=self.rule, small_sample=self.small_sample)
+
+    def unit_column(self, name: str, *arguments: float) -> np.ndarray:
+        """(n,) a functional of each unit's own distribution, see :func:`~causalsat.study.unit_functionals`."""
+        if name == "mean":
+            return self.means
+        if self.draws is not None:
+            return unit_functional(self.draws, name, *arguments, rule=self.rule)
+        return unit_functional(matrix_as_draws(self._given()), name, *arguments, rule=self.rule)
+
+    def with_quantiles(self, rule: str, small_sample: str | None = None) -> "R3dDesign":
+        """The same units with quantiles by another rule; given quantiles stay."""
+        if self.draws is None:
+            return self
+        columns = unit_quantiles(self.draws, self.quantiles, rule=rule, small_sample=small_sample)
+        return replace(self, Q=columns, rule=rule, small_sample=small_sample)
+
+    def _given(self) -> QuantileMatrix:
+        return self.matrix if self.matrix is not None else QuantileMatrix(self.Q, self.quantiles, self.means)
+
+
+def open_design(
+    data: Any,
+    *,
+    outcome: Any,
+    running: str,
+    unit: str | None = None,
+    cutoff: float | str = 0.0,
+    treatment: str | None = None,
+    covariates: str | Sequence[str] | None = None,
+    weights: Any = None,
+    unit_weights: str | None = None,
+    cluster: str | Sequence[str] | None = None,
+    coords: Sequence[str] | None = None,
+    quantiles: Any = 99,
+    quantile_rule: str = "type7",
+    small_sample: str | None = None,
+    donut: float = 0.0,
+    tie: str = "treated",
+    count_weights: bool = False,
+    verb: str = "r3d",
+) -> R3dDesign:
+    """Check data in any of the five shapes and turn them into units.
+
+    Parameters
+    ----------
+    data, outcome, running, unit, cutoff, treatment, covariates, weights, unit_weights, cluster, coords, quantiles,
+    quantile_rule, small_sample, donut, tie
+        As in `r3d`. ``unit=None`` makes every row a unit.
+    count_weights : bool
+        ``weights`` are numbers of draws.
+    verb : str
+        Name of the calling verb, for messages.
+
+    Returns
+    -------
+    R3dDesign
+
+    Raises
+    ------
+    DataError
+        Columns that vary inside a unit, no units on a side, a constant running variable or outcome, a treatment that
+        is the same on both sides, infinite draws, negative weights.
+    OptionError
+        A quantile rule, grid or correction that is not allowed.
+    """
+    check_rule(quantile_rule, small_sample)
+    roles = _roles(running, cutoff, treatment, covariates, unit_weights, cluster)
+    constant = {role.name: role.names() for role in roles}
+    if coords is not None and not isinstance(coords, str):
+        constant["coords"] = tuple(coords)
+    column = cutoff if isinstance(cutoff, str) else None
+    units = open_units(
+        data, outcome=outcome, unit=unit, constant=constant, weights=weights, cutoff=column,
+        count_weights=count_weights,
+    )  # fmt: skip
+    names = {
+        "outcome": outcome if isinstance(outcome, str) else type(outcome).__name__,
+        "running": running, "unit": unit, "cutoff": column, "treatment": treatment,
+        "covariates": names_of(covariates), "unit_weights": unit_weights, "cluster": cluster,
+        "weights": weights if isinstance(weights, str) or weights is None else type(weights).__name__,
+    }  # fmt: skip
+    return _design(units, roles, coords, cutoff, quantiles, quantile_rule, small_sample, donut, tie, names, verb)
+
+
+def _roles(
+    running: str,
+    cutoff: float | str,
+    treatment: str | None,
+    covariates: str | Sequence[str] | None,
+    unit_weights: str | None,
+    cluster: str | Sequence[str] | None,
+) -> tuple[Role, ...]:
+    roles = (
+        Role("running", running, "numeric", constant="allow"),
+        Role("cutoff", cutoff if isinstance(cutoff, str) else None, "numeric", constant="allow"),
+        Role("treatment", treatment, "numeric", constant="allow"),
+        Role("covariates", names_of(covariates) or None, "design", many=True, constant="allow"),
+        Role("unit_weights", unit_weights, "weights"),
+        Role("cluster", cluster, "codes", many=True, constant="allow"),
+    )
+    return tuple(role for role in roles if role.columns is not None)
+
+
+def _design(
+    units: UnitRows,
+    roles: Sequence[Role],
+    coords: Sequence[str] | None,
+    cutoff: float | str,
+    quantiles: Any,
+    rule: str,
+    small_sample: str | None,
+    donut: float,
+    tie: str,
+    names: dict[str, Any],
+    verb: str,
+) -> R3dDesign:
+    found = {item.role.name: item for item in role_columns(units.frame, roles)}
+    lonlat = study_lonlat(units.frame, coords)
+    every = np.arange(units.frame.n)
+    running = numeric_array(found["running"], every)
+    points = numeric_array(found["cutoff"], every) if "cutoff" in found else np.full(every.size, float(cutoff))
+    guard_cutoff(running, points, names["running"])
+    x = running - points
+    rows, dropped = _kept_units(units, found, x, donut, tie, verb)
+    rows = rows[np.lexsort((rows, x[rows]))]
+    x = x[rows]
+    treated = x > 0.0 if tie == "control" else x >= 0.0
+    guard_sides(x, treated, names["running"], donut)
+    notes = _notes(units, x, donut, tie)
+    covariates, covariate_names = _covariates(found, rows, notes)
+    treatment = None
+    if "treatment" in found:
+        treatment = numeric_array(found["treatment"], rows)
+        notes["treatment"] = guard_treatment(treatment, treated, names["treatment"])
+    weights = numeric_array(found["unit_weights"], rows) if "unit_weights" in found else np.ones(rows.size)
+    levels = _levels(units, quantiles, rows, notes)
+    draws = None if units.draws is None else units.draws.take(rows)
+    matrix = None if units.matrix is None else _matrix_rows(units.matrix, rows)
+    columns, means = _distribution(draws, matrix, levels, rule, small_sample)
+    guard_outcome(columns)
+    cutoffs, which = np.unique(points[rows], return_inverse=True)
+    return R3dDesign(
+        x=x, treated=treated, Q=columns, quantiles=levels, cells=cell_weights(levels), means=means, draws=draws,
+        matrix=matrix, omega=weights / weights.mean(), n_draws=_n_draws(draws, rows.size), treatment=treatment,
+        covariates=covariates, covariate_names=covariate_names, sampling=_sampling(units, found, lonlat, rows, notes),
+        labels=units.labels[rows], cutoffs=cutoffs, cutoff=which.astype(np.int64), names=names, notes=notes,
+        n_input=units.frame.n, dropped=dropped, data_hash=units.data_hash, rows=rows, rule=rule,
+        small_sample=small_sample,
+    )  # fmt: skip
+
+
+def _kept_units(
+    units: UnitRows, found: dict[str, RoleColumns], x: np.ndarray, donut: float, tie: str, verb: str
+) -> tuple[np.ndarray, dict[str, int]]:
+    empty = np.isnan(units.matrix.values[:, 0]) if units.matrix is not None else np.zeros(x.size, bool)
+    if units.draws is not None:
+        empty = units.draws.sizes == 0
+    reasons = [reason for item in found.values() for reason in item.missing()] + [("no draws", empty)]
+    if "unit_weights" in found:
+        reasons.append(("unit weight zero", found["unit_weights"].columns[0].numbers("unit_weights") == 0.0))
+    if tie == "drop":
+        reasons.append(("exactly at the cutoff", x == 0.0))
+    reasons.append((f"inside the donut of {donut:g}", np.abs(x) < donut))
+    keep = np.ones(x.size, bool)
+    dropped: dict[str, int] = {}
+    for reason, rows in reasons:
+        fresh = int((rows & keep).sum())
+        if fresh:
+            dropped[reason] = fresh
+        keep &= ~rows
+    asked = ("exactly", "inside")
+    surprising = {reason: number for reason, number in dropped.items() if not reason.startswith(asked)}
+    listed = [f"{number} units: {reason}" for reason, number in surprising.items()]
+    listed += [f"{number} draws: {reason}" for reason, number in units.lost.items()]
+    if listed:
+        warn(f"{verb}: left out of {x.size} units with {units.n_rows} rows: {'; '.join(listed)}.", DroppedRowsWarning)
+    return np.flatnonzero(keep), dropped
+
+
+def _covariates(
+    found: dict[str, RoleColumns], rows: np.ndarray, notes: dict[str, Any]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    if "covariates" not in found:
+        return np.zeros((rows.size, 0)), ()
+    matrix, names = design_array(found["covariates"], rows)
+    kept, left_out = independent_covariates(matrix, names)
+    if left_out:
+        notes["dropped_covariates"] = left_out
+    return matrix[:, kept], tuple(names[j] for j in kept.tolist())
+
+
+def _levels(units: UnitRows, quantiles: Any, rows: np.ndarray, notes: dict[str, Any]) -> np.ndarray:
+    if units.matrix is not None:
+        return _matrix_choice(units.matrix, quantiles)
+    sizes = np.maximum(np.rint(units.draws.take(rows).totals), 1.0) if units.draws is not None else np.ones(1)
+    levels, left_off = quantile_levels(quantiles, sizes)
+    if left_off.size:
+        notes["levels_left_off"] = tuple(left_off.tolist())
+    return levels
+
+
+def _matrix_choice(matrix: QuantileMatrix, quantiles: Any) -> np.ndarray:
+    """Levels of a quantile matrix: its own, or the ones asked for within their range."""
+    if np.ndim(quantiles) == 0:
+        return matrix.quantiles
+    levels, _ = quantile_levels(quantiles, np.ones(1))
+    from causalsat.errors import DataError
+
+    beyond = levels[(levels < matrix.quantiles[0] - 1e-12) | (levels > matrix.quantiles[-1] + 1e-12)]
+    if beyond.size:
+        raise DataError(
+            f"quantiles holds the level {beyond[0]:g}, outside the levels {matrix.quantiles[0]:g} to "
+            f"{matrix.quantiles[-1]:g} of the QuantileMatrix; leave it out, or pass the draws."
+        )
+    return levels
+
+
+def _distribution(
+    draws: UnitDraws | None, matrix: QuantileMatrix | None, levels: np.ndarray, rule: str, small_sample: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if draws is not None:
+        return unit_quantiles(draws, levels, rule=rule, small_sample=small_sample), unit_means(draws)
+    if matrix is None:
+        return np.zeros((0, levels.size)), np.zeros(0)
+    same = levels.shape == matrix.quantiles.shape and bool((levels == matrix.quantiles).all())
+    return (matrix.values if same else matrix_levels(matrix, levels)), matrix_means(matrix)
+
+
+def _n_draws(draws: UnitDraws | None, n: int) -> np.ndarray:
+    if draws is None:
+        return np.zeros(n, dtype=np.int64)
+    return np.maximum(np.rint(draws.totals), 1.0).astype(np.int64)
+
+
+def _sampling(
+    units: UnitRows, found: dict[str, RoleColumns], lonlat: np.ndarray | None, rows: np.ndarray, notes: dict[str, Any]
+) -> Sampling:
+    own = units.unit[rows]
+    repeated = np.unique(own).size < own.size
+    cluster = code_array(found["cluster"], rows)[0] if "cluster" in found else None
+    if repeated:
+        from causalsat.estimators.r3d_guards import guard_repeated_units
+
+        guard_repeated_units(own, cluster, units.labels[rows])
+    if repeated and cluster is None:
+        cluster = own
+        notes["clusters"] = "units used at several cutoffs"
+    places = None if lonlat is None else lonlat[rows]
+    return Sampling(rows.size, cluster=None if cluster is None else _by_appearance(cluster), lonlat=places)
+
+
+def _by_appearance(codes: np.ndarray) -> np.ndarray:
+    """Codes renumbered in the order of the units, so that labels of clusters do not matter."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    rank = np.empty(first.size, dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(first.size)
+    return rank[inverse]
+
+
+def _notes(units: UnitRows, x: np.ndarray, donut: float, tie: str) -> dict[str, Any]:
+    notes: dict[str, Any] = {"rows_input": units.n_rows, "tie": tie, "ties": int((x == 0.0).sum()), "donut": donut}
+    if units.lost:
+        notes["draws_dropped"] = dict(units.lost)
+    return notes
+
+
+def _matrix_rows(matrix: QuantileMatrix, rows: np.ndarray) -> QuantileMatrix:
+    return QuantileMatrix(matrix.values[rows], matrix.quantiles, None if matrix.means is None else matrix.means[rows])
+
+
+def _sampling_rows(sampling: Sampling, rows: np.ndarray) -> Sampling:
+    return Sampling(
+        rows.size,
+        cluster=None if sampling.cluster is None else sampling.cluster[rows],
+        lonlat=None if sampling.lonlat is None else sampling.lonlat[rows],
+    )

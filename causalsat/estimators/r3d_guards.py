@@ -1,0 +1,86 @@
+"""Data that a regression discontinuity with distributions refuses, each with its reason and cure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from causalsat.errors import CollinearWarning, DataError, warn
+from causalsat.inference.independent import independent_columns
+
+
+def guard_cutoff(running: np.ndarray, cutoff: np.ndarray, name: str) -> None:
+    """Refuse a running variable that does not vary and cutoffs outside the data (raises DataError)."""
+    present = running[~np.isnan(running)]
+    if present.size and bool((present == present[0]).all()):
+        raise DataError(
+            f"running column {name!r} is constant: {present[0]:g} in all units. Without units on both sides of the "
+            "cutoff nothing can be estimated; name another column."
+        )
+    for point in np.unique(cutoff[~np.isnan(cutoff)]).tolist():
+        own = running[(cutoff == point) & ~np.isnan(running)]
+        if own.size and not own.min() <= point <= own.max():
+            raise DataError(
+                f"cutoff={point:g} lies outside the running variable {name!r}, which runs from {own.min():g} to "
+                f"{own.max():g}; give a cutoff inside the data."
+            )
+
+
+def guard_sides(x: np.ndarray, treated: np.ndarray, name: str, donut: float) -> None:
+    """Refuse a design without units on a side (raises DataError)."""
+    for side, own in (("right", treated), ("left", ~treated)):
+        if not own.any():
+            hole = f", after units nearer than {donut:g} were dropped" if donut > 0.0 else ""
+            raise DataError(
+                f"No unit lies {side} of the cutoff in {name!r} ({x.size} units in use{hole}); check the cutoff, the "
+                "sign of the running variable and missing values."
+            )
+
+
+def guard_treatment(treatment: np.ndarray, treated: np.ndarray, name: str) -> str:
+    """Refuse a treatment without a first stage; say what it is: "sharp", "binary", "share" or "dose"."""
+    if bool((treatment == treatment[0]).all()):
+        raise DataError(
+            f"treatment column {name!r} is {treatment[0]:g} on both sides of the cutoff: there is no first stage, so "
+            "no effect per unit of treatment. Leave treatment out for the effect of crossing the cutoff."
+        )
+    if bool((treatment == treated).all()):
+        return "sharp"
+    if bool(np.isin(treatment, (0.0, 1.0)).all()):
+        return "binary"
+    return "share" if bool(((treatment >= 0.0) & (treatment <= 1.0)).all()) else "dose"
+
+
+def guard_outcome(columns: np.ndarray) -> None:
+    """Refuse an outcome that is one number everywhere (raises DataError)."""
+    if columns.size and bool((columns == columns.flat[0]).all()):
+        raise DataError(
+            f"outcome is constant: every quantile of every unit is {columns.flat[0]:g}. Nothing can be estimated from "
+            "an outcome that does not vary."
+        )
+
+
+def guard_repeated_units(unit: np.ndarray, cluster: np.ndarray | None, labels: np.ndarray) -> None:
+    """Refuse clusters that separate the appearances of a unit at several cutoffs (raises DataError)."""
+    if cluster is None:
+        return
+    _, first, position = np.unique(unit, return_index=True, return_inverse=True)
+    apart = np.flatnonzero(cluster != cluster[first][position])
+    if apart.size:
+        raise DataError(
+            f"unit {labels[apart[0]]} is used at several cutoffs and stands in different clusters; a unit must form, or "
+            "lie inside, one cluster."
+        )
+
+
+def independent_covariates(matrix: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Positions of covariates that the constant and the ones before them do not determine, and names of the others."""
+    design = np.column_stack([np.ones(len(matrix)), matrix])
+    found = independent_columns(design, np.ones(len(matrix)))
+    left_out = tuple(names[j - 1] for j in found.dropped.tolist())
+    if left_out:
+        warn(
+            f"covariates {', '.join(left_out)} are left out: constant, or determined by other covariates.",
+            CollinearWarning,
+        )
+    kept = found.kept[found.kept > 0] - 1
+    return np.sort(kept), left_out
