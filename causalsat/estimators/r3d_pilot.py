@@ -1,0 +1,294 @@
+"""Local polynomials of one side of a cutoff as a bandwidth selector needs them, and population constants of kernels."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from causalsat.errors import NumericalError, OptionError, SingularWindowError, count, one_of
+
+SIDES = ("right", "left")
+_PRELIMINARY = {"triangular": 2.576, "epanechnikov": 2.34, "uniform": 1.843}
+_RCOND = 1e-12
+_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficient:
+    """A coefficient in u = x / h of M local polynomials that share their weights.
+
+    Attributes
+    ----------
+    value : np.ndarray
+        (M,) the coefficient of u^nu.
+    variance : np.ndarray
+        (M,) sum over groups of squared contributions.
+    next_power : float
+        Sum of the coefficient's weights times u^(order + 1): what a term of the next order adds to it.
+    """
+
+    value: np.ndarray
+    variance: np.ndarray
+    next_power: float
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Units on one side of a cutoff.
+
+    Attributes
+    ----------
+    name : str
+        "right" or "left".
+    x : np.ndarray
+        (m,) running variable minus cutoff.
+    columns : np.ndarray
+        (m, M) outcomes.
+    omega : np.ndarray
+        (m,) positive unit weights.
+    groups : np.ndarray or None
+        (m,) cluster codes.
+    kernel, residuals : str
+        Kernel, and the residual factor hc0, hc1, hc2 or hc3.
+    """
+
+    name: str
+    x: np.ndarray
+    columns: np.ndarray
+    omega: np.ndarray
+    groups: np.ndarray | None
+    kernel: str
+    residuals: str
+    distinct: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "distinct", np.unique(np.abs(self.x)))
+
+    @property
+    def reach(self) -> float:
+        """Largest |x|."""
+        return float(self.distinct[-1]) if self.distinct.size else 0.0
+
+    def held(self, h: float) -> int:
+        """How many distinct values of x have positive weight at bandwidth ``h``."""
+        return int(np.searchsorted(self.distinct, h, side="right" if self.kernel == "uniform" else "left"))
+
+    def least(self, need: int) -> float:
+        """Bandwidth whose window holds ``need`` distinct values with weights that are not nearly zero."""
+        if self.distinct.size < need:
+            raise SingularWindowError(
+                f"no bandwidth can be chosen: {self.name} of the cutoff there are {self.distinct.size} distinct values "
+                f"of the running variable, and the pilot regressions need {need}. Give the bandwidth as a number."
+            )
+        if self.distinct.size > need:
+            return float(self.distinct[need])
+        return float(self.distinct[-1]) * (1.0 + 1.0 / need)
+
+    def reach_quantile(self, level: float) -> float:
+        """Quantile of |x| with the unit weights."""
+        return float(weighted_quantiles(np.abs(self.x), self.omega, np.array([level]))[0])
+
+    def size(self, h: float, order: int) -> tuple[int, float]:
+        """Units with positive weight at ``h``, and 1 / sum of squared weights of the limit (0 where it has none)."""
+        weights = self.omega * kernel_weights(self.x / h, self.kernel)
+        rows = np.flatnonzero(weights > 0.0)
+        if self.held(h) <= order:
+            return rows.size, 0.0
+        maps, _ = _linear_maps(self.x[rows] / h, weights[rows], order, self.name, h)
+        return rows.size, 1.0 / float(maps[0] @ maps[0])
+
+    def coefficient(self, h: float, order: int, nu: int, chosen: np.ndarray | None = None) -> Coefficient:
+        """Coefficient ``nu`` of the local polynomial of ``order`` at bandwidth ``h`` in the ``chosen`` columns."""
+        weights = self.omega * kernel_weights(self.x / h, self.kernel)
+        rows = np.flatnonzero(weights > 0.0)
+        u = self.x[rows] / h
+        maps, leverage = _linear_maps(u, weights[rows], order, self.name, h)
+        own = maps[nu] * residual_factor(self.residuals, leverage, rows.size, order + 1)
+        design = np.vander(u, order + 1, increasing=True)
+        order_of_groups, starts = self._sorted_groups(rows)
+        names = np.arange(self.columns.shape[1]) if chosen is None else chosen
+        value, variance = np.empty(names.size), np.empty(names.size)
+        for part in _parts(names.size, rows.size):
+            outcome = self.columns[np.ix_(rows, names[part])]
+            beta = maps @ outcome
+            value[part] = beta[nu]
+            terms = (outcome - design @ beta) * own[:, None]
+            if order_of_groups is not None:
+                terms = np.add.reduceat(terms[order_of_groups], starts, axis=0)
+            variance[part] = np.einsum("ij,ij->j", terms, terms)
+        return Coefficient(value, variance, float(maps[nu] @ u ** (order + 1)))
+
+    def _sorted_groups(self, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        if self.groups is None:
+            return None, np.empty(0, dtype=np.int64)
+        codes = self.groups[rows]
+        ordered = np.argsort(codes, kind="stable")
+        return ordered, np.flatnonzero(np.r_[True, np.diff(codes[ordered]) != 0])
+
+
+def kernel_weights(u: np.ndarray, kernel: str) -> np.ndarray:
+    """K(u), zero outside |u| <= 1."""
+    size = np.abs(u)
+    if kernel == "triangular":
+        return np.maximum(1.0 - size, 0.0)
+    if kernel == "epanechnikov":
+        return 0.75 * np.maximum(1.0 - size**2, 0.0)
+    return np.where(size <= 1.0, 0.5, 0.0)
+
+
+def residual_factor(residuals: str, leverage: np.ndarray, n_window: int, n_columns: int) -> np.ndarray:
+    """(m,) factors of the residuals: hc0 1, hc1 by degrees of freedom, hc2 and hc3 by leverage.
+
+    A unit that its polynomial must pass through has residual zero and keeps a finite factor.
+    """
+    if residuals == "hc0":
+        return np.ones_like(leverage)
+    if residuals == "hc1":
+        return np.full_like(leverage, math.sqrt(n_window / max(n_window - n_columns, 1)))
+    free = np.maximum(1.0 - leverage, 1e-8)
+    return np.asarray(free**-0.5 if residuals == "hc2" else 1.0 / free)
+
+
+def preliminary_bandwidth(x: np.ndarray, omega: np.ndarray, kernel: str) -> float:
+    """Rule-of-thumb bandwidth C_K min(sd, IQR / 1.349) n_d^(-1/5), with n_d the number of distinct x.
+
+    Silverman's 1.06 carried to the kernel; sd and quartiles use the unit weights.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n,) running variable minus cutoff, in its own units.
+    omega : np.ndarray
+        (n,) positive unit weights.
+    kernel : str
+        "triangular", "epanechnikov" or "uniform".
+    """
+    share = omega * (omega.size / omega.sum())
+    mean = float(share @ x) / x.size
+    sd = math.sqrt(float(share @ (x - mean) ** 2) / max(x.size - 1, 1))
+    low, high = weighted_quantiles(x, omega, np.array([0.25, 0.75]))
+    spread = (high - low) / 1.349
+    spread = min(sd, spread) if spread > 0.0 else sd
+    return float(_PRELIMINARY[kernel] * spread * np.unique(x).size ** -0.2)
+
+
+def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Type 7 quantiles with weights rescaled to sum n (equal weights: `numpy.quantile`)."""
+    order = np.argsort(values, kind="stable")
+    n = values.size
+    reached = np.cumsum(weights[order]) * (n / weights.sum())
+    position = 1.0 + (n - 1) * levels
+    floor = np.floor(position + 1e-12 * n)
+    low, high = (
+        values[order][np.minimum(np.searchsorted(reached, at - 1e-9 * n, side="left"), n - 1)]
+        for at in (floor, floor + 1.0)
+    )
+    return np.asarray(low + np.maximum(position - floor, 0.0) * (high - low))
+
+
+def kernel_constants(kernel: str, order: int) -> tuple[float, float]:
+    """Bias and variance constants of a one-sided local polynomial at its boundary.
+
+    With Gamma, Psi and Lambda the integrals over [0, 1] of K r r', K^2 r r' and u^(s+1) K r, r = (1, u, ..., u^s):
+    cb = e0' Gamma^-1 Lambda and cv = e0' Gamma^-1 Psi Gamma^-1 e0. The limit from the right has bias
+    h^(s+1) cb m^(s+1) / (s+1)! and variance cv Var / (n h f).
+
+    Parameters
+    ----------
+    kernel : str
+        "triangular", "epanechnikov" or "uniform".
+    order : int
+        Degree s of the polynomial, 0 to 8.
+
+    Returns
+    -------
+    tuple of float
+        cb and cv.
+
+    Examples
+    --------
+    >>> cb, cv = kernel_constants("triangular", 1)
+    >>> round(cb, 10), round(cv, 10)
+    (-0.1, 4.8)
+    """
+    one_of("kernel", kernel, tuple(_PRELIMINARY))
+    s = count("order", order, maximum=8)
+    j = np.arange(2 * s + 2, dtype=np.float64)
+    if kernel == "triangular":
+        first, second = 1.0 / ((j + 1) * (j + 2)), 2.0 / ((j + 1) * (j + 2) * (j + 3))
+    elif kernel == "epanechnikov":
+        first = 0.75 * (1.0 / (j + 1) - 1.0 / (j + 3))
+        second = 0.5625 * (1.0 / (j + 1) - 2.0 / (j + 3) + 1.0 / (j + 5))
+    else:
+        first, second = 0.5 / (j + 1), 0.25 / (j + 1)
+    at = np.add.outer(np.arange(s + 1), np.arange(s + 1))
+    row = np.linalg.solve(first[at], np.eye(s + 1)[0])
+    return float(row @ first[s + 1 : 2 * s + 2]), float(row @ second[at] @ row)
+
+
+def population_bandwidth(
+    n: int,
+    density: float,
+    variance: np.ndarray,
+    derivative: np.ndarray,
+    cells: np.ndarray,
+    *,
+    kernel: str = "triangular",
+    order: int = 1,
+) -> float:
+    """Bandwidth that minimises the integrated asymptotic MSE of the jump of a known design.
+
+    h = [ (V+ + V-) / (2 (s+1) n (B+ - B-)^2) ]^(1/(2s+3)), numerator and squared bias integrated over q separately,
+    with V = cv Var / f and B = cb m^(s+1) / (s+1)! times (-1)^(s+1) on the left.
+
+    Parameters
+    ----------
+    n : int
+        Units on both sides.
+    density : float
+        Density of the running variable at the cutoff, per unit of x.
+    variance, derivative : np.ndarray
+        (2, M) variance of the outcome and derivative s + 1 of its mean at the cutoff, right and left.
+    cells : np.ndarray
+        (M,) cell weights.
+    kernel : str
+        "triangular", "epanechnikov" or "uniform".
+    order : int
+        Degree s.
+
+    Raises
+    ------
+    OptionError
+        A density that is not positive, or biases that cancel at every quantile.
+    """
+    cb, cv = kernel_constants(kernel, order)
+    sign = np.array([1.0, (-1.0) ** (order + 1)])
+    bias = cb * sign[:, None] * derivative / math.factorial(order + 1)
+    squared = float(cells @ (bias[0] - bias[1]) ** 2)
+    if not (density > 0.0 and squared > 0.0):
+        raise OptionError(
+            f"no bandwidth minimises the mean squared error: density={density!r} must be positive and the biases of "
+            f"the two sides must not cancel at every quantile (integrated squared bias {squared:.3g})."
+        )
+    noise = cv * float(cells @ variance.sum(axis=0)) / density
+    return float((noise / (2 * (order + 1) * n * squared)) ** (1.0 / (2 * order + 3)))
+
+
+def _linear_maps(u: np.ndarray, weights: np.ndarray, order: int, name: str, h: float) -> tuple[np.ndarray, np.ndarray]:
+    # QR of the weighted columns: the Gram of u^0..u^7 on [0, 1] would lose ten digits.
+    root = np.sqrt(weights)
+    q, r = np.linalg.qr(np.vander(u, order + 1, increasing=True) * root[:, None])
+    diagonal = np.abs(np.diag(r))
+    if u.size <= order or not diagonal.min() > _RCOND * diagonal.max():
+        raise NumericalError(
+            f"the pilot regression of order {order} {name} of the cutoff is singular at bandwidth {h:.6g} "
+            f"({u.size} units): the running variable has nearly tied values. Give the bandwidth as a number."
+        )
+    return np.linalg.solve(r, q.T) * root[None, :], np.einsum("ij,ij->i", q, q)
+
+
+def _parts(n_columns: int, n_rows: int) -> Iterator[slice]:
+    width = max(1, _CELLS // max(n_rows, 1))
+    for first in range(0, n_columns, width):
+        yield slice(first, min(first + width, n_columns))
