@@ -127,6 +127,10 @@ class WeakInstrumentWarning(CausalsatWarning):
     """Instruments move the treatment too little for intervals around an estimate."""
 
 
+class WeakFirstStageWarning(CausalsatWarning):
+    """The treatment jumps too little at the cutoff for intervals around an effect per unit of it."""
+
+
 class ManyInstrumentsWarning(CausalsatWarning):
     """More than one instrument per ten rows."""
 
