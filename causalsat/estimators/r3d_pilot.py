@@ -11,7 +11,7 @@ from causalsat.errors import NumericalError, OptionError, SingularWindowError, c
 SIDES = ("right", "left")
 _PRELIMINARY = {"triangular": 2.576, "epanechnikov": 2.34, "uniform": 1.843}
 _RCOND = 1e-12
-_CELLS = 4_000_000
+_CELLS = 400_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,12 @@ class Side:
     distinct: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
+        # Sorted by distance, a window is a leading block of rows: no copies.
+        nearest = np.argsort(np.abs(self.x), kind="stable")
+        for name in ("x", "columns", "omega"):
+            object.__setattr__(self, name, getattr(self, name)[nearest])
+        if self.groups is not None:
+            object.__setattr__(self, "groups", self.groups[nearest])
         object.__setattr__(self, "distinct", np.unique(np.abs(self.x)))
 
     @property
@@ -91,49 +97,60 @@ class Side:
 
     def size(self, h: float, order: int) -> tuple[int, float]:
         """Units with positive weight at ``h``, and 1 / sum of squared weights of the limit (0 where it has none)."""
-        weights = self.omega * kernel_weights(self.x / h, self.kernel)
-        rows = np.flatnonzero(weights > 0.0)
+        u, weights = self.window(h)
         if self.held(h) <= order:
-            return rows.size, 0.0
-        maps, _ = _linear_maps(self.x[rows] / h, weights[rows], order, self.name, h)
-        return rows.size, 1.0 / float(maps[0] @ maps[0])
+            return u.size, 0.0
+        maps, _ = _linear_maps(u, weights, order, self.name, h)
+        return u.size, 1.0 / float(maps[0] @ maps[0])
 
     def coefficient(self, h: float, order: int, nu: int, chosen: np.ndarray | None = None) -> Coefficient:
         """Coefficient ``nu`` of the local polynomial of ``order`` at bandwidth ``h`` in the ``chosen`` columns."""
-        weights = self.omega * kernel_weights(self.x / h, self.kernel)
-        rows = np.flatnonzero(weights > 0.0)
-        u = self.x[rows] / h
-        maps, leverage = _linear_maps(u, weights[rows], order, self.name, h)
-        own = maps[nu] * residual_factor(self.residuals, leverage, rows.size, order + 1)
+        u, weights = self.window(h)
+        maps, leverage = _linear_maps(u, weights, order, self.name, h)
+        own = maps[nu] * residual_factor(self.residuals, leverage, u.size, order + 1)
+        outcome = self.columns[: u.size]
+        if chosen is not None and chosen.size < outcome.shape[1]:
+            outcome = outcome[:, chosen]
+        beta = maps @ outcome
         design = np.vander(u, order + 1, increasing=True)
-        order_of_groups, starts = self._sorted_groups(rows)
-        names = np.arange(self.columns.shape[1]) if chosen is None else chosen
-        value, variance = np.empty(names.size), np.empty(names.size)
-        for part in _parts(names.size, rows.size):
-            outcome = self.columns[np.ix_(rows, names[part])]
-            beta = maps @ outcome
-            value[part] = beta[nu]
-            terms = (outcome - design @ beta) * own[:, None]
-            if order_of_groups is not None:
-                terms = np.add.reduceat(terms[order_of_groups], starts, axis=0)
-            variance[part] = np.einsum("ij,ij->j", terms, terms)
-        return Coefficient(value, variance, float(maps[nu] @ u ** (order + 1)))
+        total = self._squares if self.groups is None else self._squares_of_groups
+        return Coefficient(beta[nu], total(outcome, design, beta, own), float(maps[nu] @ u ** (order + 1)))
 
-    def _sorted_groups(self, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-        if self.groups is None:
-            return None, np.empty(0, dtype=np.int64)
-        codes = self.groups[rows]
+    def window(self, h: float) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled x / h and the weights of the units of positive weight, which come first."""
+        size = int(np.searchsorted(np.abs(self.x), h, side="right" if self.kernel == "uniform" else "left"))
+        u = self.x[:size] / h
+        weights = self.omega[:size] * kernel_weights(u, self.kernel)
+        return u, weights
+
+    def _squares(self, outcome: np.ndarray, design: np.ndarray, beta: np.ndarray, own: np.ndarray) -> np.ndarray:
+        total = np.zeros(outcome.shape[1])
+        for part in _parts(outcome.shape[0], outcome.shape[1]):
+            residuals = outcome[part] - design[part] @ beta
+            total += own[part] ** 2 @ residuals**2
+        return total
+
+    def _squares_of_groups(
+        self, outcome: np.ndarray, design: np.ndarray, beta: np.ndarray, own: np.ndarray
+    ) -> np.ndarray:
+        codes = np.unique(np.asarray(self.groups)[: own.size], return_inverse=True)[1]
         ordered = np.argsort(codes, kind="stable")
-        return ordered, np.flatnonzero(np.r_[True, np.diff(codes[ordered]) != 0])
+        starts = np.flatnonzero(np.r_[True, np.diff(codes[ordered]) != 0])
+        total = np.zeros(outcome.shape[1])
+        for part in _parts(outcome.shape[1], own.size):
+            terms = (outcome[:, part] - design @ beta[:, part]) * own[:, None]
+            sums = np.add.reduceat(terms[ordered], starts, axis=0)
+            total[part] = np.einsum("ij,ij->j", sums, sums)
+        return total
 
 
 def kernel_weights(u: np.ndarray, kernel: str) -> np.ndarray:
     """K(u), zero outside |u| <= 1."""
     size = np.abs(u)
     if kernel == "triangular":
-        return np.maximum(1.0 - size, 0.0)
+        return np.asarray(np.maximum(1.0 - size, 0.0))
     if kernel == "epanechnikov":
-        return 0.75 * np.maximum(1.0 - size**2, 0.0)
+        return np.asarray(0.75 * np.maximum(1.0 - size**2, 0.0))
     return np.where(size <= 1.0, 0.5, 0.0)
 
 
@@ -288,7 +305,7 @@ def _linear_maps(u: np.ndarray, weights: np.ndarray, order: int, name: str, h: f
     return np.linalg.solve(r, q.T) * root[None, :], np.einsum("ij,ij->i", q, q)
 
 
-def _parts(n_columns: int, n_rows: int) -> Iterator[slice]:
-    width = max(1, _CELLS // max(n_rows, 1))
-    for first in range(0, n_columns, width):
-        yield slice(first, min(first + width, n_columns))
+def _parts(length: int, other: int) -> Iterator[slice]:
+    width = max(1, _CELLS // max(other, 1))
+    for first in range(0, length, width):
+        yield slice(first, min(first + width, length))
