@@ -13,11 +13,12 @@ from causalsat.estimators.drive_law import LimitLaw, limit_law
 from causalsat.estimators.drive_options import DriveChoices
 from causalsat.estimators.drive_problem import DriveProblem, drive_problem
 from causalsat.estimators.drive_radius import RadiusReport, choose_radius
+from causalsat.estimators.drive_threshold import corrected_strength
 from causalsat.estimators.k_class import Estimate, comparator
 from causalsat.inference.iv_covariance import moment_variance
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.iv_sets import SetRow, confidence_sets
-from causalsat.inference.options import Sandwich
+from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.inference.seam import Draws
 from causalsat.progress import Progress
 
@@ -89,8 +90,7 @@ def fit_equation(design: DriveDesign, choices: DriveChoices, progress: Progress)
     if identified and not radius.above:
         law = limit_law(problem, radius.rho, choices.covariance, n_law=choices.fine.n_law, seed=choices.seed)
     if identified and choices.bootstrap is not None and (radius.above or "recentred" in choices.intervals):
-        resample = plain_draws if radius.above else recentred_draws
-        draws = resample(problem, radius.rho, choices.bootstrap, seed=choices.seed, progress=progress)
+        draws = _draws(problem, radius, choices, progress)
     strength = first_stage(rows, choices.covariance) if identified else None
     sets = weak_sets(design, choices) if identified else ()
     for text in weakness(strength, sets):
@@ -106,6 +106,20 @@ def fit_equation(design: DriveDesign, choices: DriveChoices, progress: Progress)
         sets=sets,
         first_stage=strength,
     )
+
+
+def _draws(problem: DriveProblem, radius: RadiusReport, choices: DriveChoices, progress: Progress) -> Draws:
+    """Bootstrap draws: plain above the threshold, recentred below it, with rho chosen again in each on request."""
+    bootstrap, fine = choices.bootstrap or Bootstrap(), choices.fine
+    if radius.above:
+        return plain_draws(problem, radius.rho, bootstrap, seed=choices.seed, progress=progress)
+    reselect = None
+    if fine.reselect:
+        bias = np.zeros_like(problem.A)
+        if fine.many_instruments:
+            bias = problem.A - corrected_strength(problem, choices.covariance)
+        reselect = (fine.cap, bias)
+    return recentred_draws(problem, radius.rho, bootstrap, seed=choices.seed, reselect=reselect, progress=progress)
 
 
 def problem_of(rows: IvRows, choices: DriveChoices) -> DriveProblem:

@@ -156,6 +156,11 @@ def validated_choices(**given: Any) -> DriveChoices:
     compare = _several("compare", given["compare"], COMPARATORS)
     if "kclass" in compare and fine.kappa is None:
         raise OptionError('compare names "kclass", which needs its kappa: options=DriveOptions(kappa=0.9).')
+    if fine.reselect and (given["rho"] != "theory" or given["shrink_to"] != "zero" or fine.sharp_cap):
+        raise OptionError(
+            'DriveOptions(reselect=True) chooses the radius of rule "theory" again in each draw; it goes with '
+            'rho="theory", shrink_to="zero" and sharp_cap=False only.'
+        )
     if "ridge_tsls" in compare and fine.ridge is None and given["shrink_to"] == "ols":
         raise OptionError(
             'compare names "ridge_tsls" and shrink_to="ols" has no implicit ridge penalty; give one: '

@@ -208,3 +208,15 @@ def test_one_equation_per_treatment(strong):
     with pytest.warns(match="leaves the other treatments out"):
         apart = cs.drive(data, **roles, joint=False, n_boot=0)
     assert len(apart.equations) == 2
+
+
+def test_reselecting_the_radius_changes_draws_and_not_the_estimate(strong):
+    data, roles = strong
+    fixed = cs.drive(data, **roles, n_boot=199, seed=2)
+    again = cs.drive(data, **roles, n_boot=199, seed=2, options=cs.DriveOptions(reselect=True))
+    row = {"method": "drive", "interval": "recentred"}
+    assert again.table.row(**row)["estimate"] == fixed.table.row(**row)["estimate"]
+    assert again.table.row(**row)["std_error"] != fixed.table.row(**row)["std_error"]
+    assert again.table.row(**row)["std_error"] == pytest.approx(fixed.table.row(**row)["std_error"], rel=0.1)
+    with pytest.raises(OptionError, match="reselect"):
+        cs.drive(data, **roles, rho=0.1, options=cs.DriveOptions(reselect=True))
