@@ -166,4 +166,5 @@ def weighted_quantiles(value: np.ndarray, weight: np.ndarray, levels: np.ndarray
     share = np.clip(position - lower, 0.0, 1.0)
     at = [np.searchsorted(reached, np.minimum(p, n) - 1e-9 * n, side="left") for p in (lower, lower + 1.0)]
     below, above = (ordered[np.minimum(index, n - 1)] for index in at)
-    return np.asarray(below + share * (above - below))
+    # Blending may lower a tie by its last bit; a quantile function does not fall.
+    return np.asarray(np.maximum.accumulate(below + share * (above - below)))
