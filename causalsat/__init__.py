@@ -18,6 +18,8 @@ _HOMES = {
     "Dates": "causalsat.raster.dates",
     "Embeddings": "causalsat.study.embeddings",
     "Folds": "causalsat.study.folds",
+    "QuantileMatrix": "causalsat.study.distributions",
+    "Histogram": "causalsat.study.distributions",
     "Exposure": "causalsat.study.exposure",
     "footprints": "causalsat.study.footprints",
     "Bootstrap": "causalsat.inference.options",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from causalsat.raster.encoders.rcf import Rcf as Rcf
     from causalsat.raster.job import embed as embed
     from causalsat.raster.normalise import Normalise as Normalise
+    from causalsat.study.distributions import Histogram as Histogram
+    from causalsat.study.distributions import QuantileMatrix as QuantileMatrix
     from causalsat.study.embeddings import Embeddings as Embeddings
     from causalsat.study.exposure import Exposure as Exposure
     from causalsat.study.folds import Folds as Folds

@@ -6,28 +6,35 @@ from typing import Any
 
 import numpy as np
 
-from causalsat.errors import DroppedRowsWarning, warn
 from causalsat.estimators.ate_options import names_of
 from causalsat.estimators.r3d_guards import (
     guard_cutoff,
     guard_outcome,
     guard_sides,
     guard_treatment,
-    independent_covariates,
+)
+from causalsat.estimators.r3d_units import (
+    covariate_matrix,
+    data_notes,
+    distribution,
+    grid,
+    kept_units,
+    matrix_rows,
+    n_draws,
+    sampling_rows,
+    unit_sampling,
 )
 from causalsat.inference.sampling import Sampling
 from causalsat.study.coordinates import study_lonlat
 from causalsat.study.distributions import QuantileMatrix
-from causalsat.study.roles import Role, RoleColumns, code_array, design_array, numeric_array, role_columns
+from causalsat.study.roles import Role, numeric_array, role_columns
 from causalsat.study.unit_draws import UnitDraws
 from causalsat.study.unit_functionals import (
     matrix_as_draws,
     matrix_levels,
-    matrix_means,
     unit_functional,
-    unit_means,
 )
-from causalsat.study.unit_quantiles import cell_weights, check_rule, quantile_levels, unit_quantiles
+from causalsat.study.unit_quantiles import cell_weights, check_rule, sampling_variance, unit_quantiles, warn_small_units
 from causalsat.study.unit_rows import UnitRows, open_units
 
 
@@ -128,12 +135,12 @@ class R3dDesign:
             **changed,
             treatment=None if self.treatment is None else self.treatment[rows],
             draws=None if self.draws is None else self.draws.take(rows),
-            matrix=None if self.matrix is None else _matrix_rows(self.matrix, rows),
-            sampling=_sampling_rows(self.sampling, rows),
+            matrix=None if self.matrix is None else matrix_rows(self.matrix, rows),
+            sampling=sampling_rows(self.sampling, rows),
         )
 
     def at_levels(self, levels: np.ndarray) -> np.ndarray:
-        """(n, M') quantiles of the units at other levels, by the same rule (interpolated where quantiles were given)."""
+        """(n, M') quantiles of the units at other levels by the same rule; interpolated where quantiles were given."""
         if self.draws is None:
             return matrix_levels(self._given(), levels)
         return unit_quantiles(self.draws, levels, rule=self.rule, small_sample=self.small_sample)
@@ -152,6 +159,34 @@ class R3dDesign:
             return self
         columns = unit_quantiles(self.draws, self.quantiles, rule=rule, small_sample=small_sample)
         return replace(self, Q=columns, rule=rule, small_sample=small_sample)
+
+    def draw_notes(self, window: np.ndarray) -> dict[str, Any]:
+        """Draws per unit in the window (n,) bool, and the noise that few draws leave in the quantiles; for ``meta``.
+
+        ``noise_share`` (M,) is the share of the variance between units that is sampling noise within them.
+        """
+        rows = np.flatnonzero(window)
+        if self.draws is None or not rows.size:
+            return {}
+        sizes = self.n_draws[rows]
+        noise = sampling_variance(self.draws.take(rows), self.quantiles)
+        some = ~np.isnan(noise)
+        mean = np.where(some, noise, 0.0).sum(axis=0) / np.maximum(some.sum(axis=0), 1)
+        between = self.Q[rows].var(axis=0)
+        known = some.any(axis=0) & (between > 0.0)
+        share = np.where(known, np.minimum(mean / np.where(known, between, 1.0), 1.0), np.nan)
+        return {
+            "draws_min": int(sizes.min()),
+            "draws_median": float(np.median(sizes)),
+            "draw_error_rate": float(sizes.min() ** -0.5),
+            "noise_share": tuple(share.tolist()),
+        }
+
+    def warn_small_units(self, window: np.ndarray) -> bool:
+        """Warn when units in the window (n,) bool have few draws, see :mod:`causalsat.study.unit_quantiles`."""
+        if self.draws is None or not np.any(window):
+            return False
+        return warn_small_units(self.n_draws[window], self.quantiles, rule=self.rule, small_sample=self.small_sample)
 
     def _given(self) -> QuantileMatrix:
         return self.matrix if self.matrix is not None else QuantileMatrix(self.Q, self.quantiles, self.means)
@@ -260,156 +295,30 @@ def _design(
     points = numeric_array(found["cutoff"], every) if "cutoff" in found else np.full(every.size, float(cutoff))
     guard_cutoff(running, points, names["running"])
     x = running - points
-    rows, dropped = _kept_units(units, found, x, donut, tie, verb)
+    rows, dropped = kept_units(units, found, x, donut, tie, verb)
     rows = rows[np.lexsort((rows, x[rows]))]
     x = x[rows]
     treated = x > 0.0 if tie == "control" else x >= 0.0
     guard_sides(x, treated, names["running"], donut)
-    notes = _notes(units, x, donut, tie)
-    covariates, covariate_names = _covariates(found, rows, notes)
+    notes = data_notes(units, x, donut, tie)
+    covariates, covariate_names = covariate_matrix(found, rows, notes)
     treatment = None
     if "treatment" in found:
         treatment = numeric_array(found["treatment"], rows)
         notes["treatment"] = guard_treatment(treatment, treated, names["treatment"])
     weights = numeric_array(found["unit_weights"], rows) if "unit_weights" in found else np.ones(rows.size)
-    levels = _levels(units, quantiles, rows, notes)
+    levels = grid(units, quantiles, rows, notes)
     draws = None if units.draws is None else units.draws.take(rows)
-    matrix = None if units.matrix is None else _matrix_rows(units.matrix, rows)
-    columns, means = _distribution(draws, matrix, levels, rule, small_sample)
+    matrix = None if units.matrix is None else matrix_rows(units.matrix, rows)
+    columns, means = distribution(draws, matrix, levels, rule, small_sample)
     guard_outcome(columns)
     cutoffs, which = np.unique(points[rows], return_inverse=True)
     return R3dDesign(
         x=x, treated=treated, Q=columns, quantiles=levels, cells=cell_weights(levels), means=means, draws=draws,
-        matrix=matrix, omega=weights / weights.mean(), n_draws=_n_draws(draws, rows.size), treatment=treatment,
-        covariates=covariates, covariate_names=covariate_names, sampling=_sampling(units, found, lonlat, rows, notes),
+        matrix=matrix, omega=weights / weights.mean(), n_draws=n_draws(draws, rows.size), treatment=treatment,
+        covariates=covariates, covariate_names=covariate_names,
+        sampling=unit_sampling(units, found, lonlat, rows, notes),
         labels=units.labels[rows], cutoffs=cutoffs, cutoff=which.astype(np.int64), names=names, notes=notes,
         n_input=units.frame.n, dropped=dropped, data_hash=units.data_hash, rows=rows, rule=rule,
         small_sample=small_sample,
     )  # fmt: skip
-
-
-def _kept_units(
-    units: UnitRows, found: dict[str, RoleColumns], x: np.ndarray, donut: float, tie: str, verb: str
-) -> tuple[np.ndarray, dict[str, int]]:
-    empty = np.isnan(units.matrix.values[:, 0]) if units.matrix is not None else np.zeros(x.size, bool)
-    if units.draws is not None:
-        empty = units.draws.sizes == 0
-    reasons = [reason for item in found.values() for reason in item.missing()] + [("no draws", empty)]
-    if "unit_weights" in found:
-        reasons.append(("unit weight zero", found["unit_weights"].columns[0].numbers("unit_weights") == 0.0))
-    if tie == "drop":
-        reasons.append(("exactly at the cutoff", x == 0.0))
-    reasons.append((f"inside the donut of {donut:g}", np.abs(x) < donut))
-    keep = np.ones(x.size, bool)
-    dropped: dict[str, int] = {}
-    for reason, rows in reasons:
-        fresh = int((rows & keep).sum())
-        if fresh:
-            dropped[reason] = fresh
-        keep &= ~rows
-    asked = ("exactly", "inside")
-    surprising = {reason: number for reason, number in dropped.items() if not reason.startswith(asked)}
-    listed = [f"{number} units: {reason}" for reason, number in surprising.items()]
-    listed += [f"{number} draws: {reason}" for reason, number in units.lost.items()]
-    if listed:
-        warn(f"{verb}: left out of {x.size} units with {units.n_rows} rows: {'; '.join(listed)}.", DroppedRowsWarning)
-    return np.flatnonzero(keep), dropped
-
-
-def _covariates(
-    found: dict[str, RoleColumns], rows: np.ndarray, notes: dict[str, Any]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    if "covariates" not in found:
-        return np.zeros((rows.size, 0)), ()
-    matrix, names = design_array(found["covariates"], rows)
-    kept, left_out = independent_covariates(matrix, names)
-    if left_out:
-        notes["dropped_covariates"] = left_out
-    return matrix[:, kept], tuple(names[j] for j in kept.tolist())
-
-
-def _levels(units: UnitRows, quantiles: Any, rows: np.ndarray, notes: dict[str, Any]) -> np.ndarray:
-    if units.matrix is not None:
-        return _matrix_choice(units.matrix, quantiles)
-    sizes = np.maximum(np.rint(units.draws.take(rows).totals), 1.0) if units.draws is not None else np.ones(1)
-    levels, left_off = quantile_levels(quantiles, sizes)
-    if left_off.size:
-        notes["levels_left_off"] = tuple(left_off.tolist())
-    return levels
-
-
-def _matrix_choice(matrix: QuantileMatrix, quantiles: Any) -> np.ndarray:
-    """Levels of a quantile matrix: its own, or the ones asked for within their range."""
-    if np.ndim(quantiles) == 0:
-        return matrix.quantiles
-    levels, _ = quantile_levels(quantiles, np.ones(1))
-    from causalsat.errors import DataError
-
-    beyond = levels[(levels < matrix.quantiles[0] - 1e-12) | (levels > matrix.quantiles[-1] + 1e-12)]
-    if beyond.size:
-        raise DataError(
-            f"quantiles holds the level {beyond[0]:g}, outside the levels {matrix.quantiles[0]:g} to "
-            f"{matrix.quantiles[-1]:g} of the QuantileMatrix; leave it out, or pass the draws."
-        )
-    return levels
-
-
-def _distribution(
-    draws: UnitDraws | None, matrix: QuantileMatrix | None, levels: np.ndarray, rule: str, small_sample: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    if draws is not None:
-        return unit_quantiles(draws, levels, rule=rule, small_sample=small_sample), unit_means(draws)
-    if matrix is None:
-        return np.zeros((0, levels.size)), np.zeros(0)
-    same = levels.shape == matrix.quantiles.shape and bool((levels == matrix.quantiles).all())
-    return (matrix.values if same else matrix_levels(matrix, levels)), matrix_means(matrix)
-
-
-def _n_draws(draws: UnitDraws | None, n: int) -> np.ndarray:
-    if draws is None:
-        return np.zeros(n, dtype=np.int64)
-    return np.maximum(np.rint(draws.totals), 1.0).astype(np.int64)
-
-
-def _sampling(
-    units: UnitRows, found: dict[str, RoleColumns], lonlat: np.ndarray | None, rows: np.ndarray, notes: dict[str, Any]
-) -> Sampling:
-    own = units.unit[rows]
-    repeated = np.unique(own).size < own.size
-    cluster = code_array(found["cluster"], rows)[0] if "cluster" in found else None
-    if repeated:
-        from causalsat.estimators.r3d_guards import guard_repeated_units
-
-        guard_repeated_units(own, cluster, units.labels[rows])
-    if repeated and cluster is None:
-        cluster = own
-        notes["clusters"] = "units used at several cutoffs"
-    places = None if lonlat is None else lonlat[rows]
-    return Sampling(rows.size, cluster=None if cluster is None else _by_appearance(cluster), lonlat=places)
-
-
-def _by_appearance(codes: np.ndarray) -> np.ndarray:
-    """Codes renumbered in the order of the units, so that labels of clusters do not matter."""
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    rank = np.empty(first.size, dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(first.size)
-    return rank[inverse]
-
-
-def _notes(units: UnitRows, x: np.ndarray, donut: float, tie: str) -> dict[str, Any]:
-    notes: dict[str, Any] = {"rows_input": units.n_rows, "tie": tie, "ties": int((x == 0.0).sum()), "donut": donut}
-    if units.lost:
-        notes["draws_dropped"] = dict(units.lost)
-    return notes
-
-
-def _matrix_rows(matrix: QuantileMatrix, rows: np.ndarray) -> QuantileMatrix:
-    return QuantileMatrix(matrix.values[rows], matrix.quantiles, None if matrix.means is None else matrix.means[rows])
-
-
-def _sampling_rows(sampling: Sampling, rows: np.ndarray) -> Sampling:
-    return Sampling(
-        rows.size,
-        cluster=None if sampling.cluster is None else sampling.cluster[rows],
-        lonlat=None if sampling.lonlat is None else sampling.lonlat[rows],
-    )

@@ -67,8 +67,8 @@ def guard_repeated_units(unit: np.ndarray, cluster: np.ndarray | None, labels: n
     apart = np.flatnonzero(cluster != cluster[first][position])
     if apart.size:
         raise DataError(
-            f"unit {labels[apart[0]]} is used at several cutoffs and stands in different clusters; a unit must form, or "
-            "lie inside, one cluster."
+            f"unit {labels[apart[0]]} is used at several cutoffs and stands in different clusters; a unit must "
+            "form, or lie inside, one cluster."
         )
 
 

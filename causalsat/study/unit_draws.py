@@ -147,6 +147,16 @@ class MatrixDraws(UnitDraws):
         """Whether draws carry weights that are no counts."""
         return self.weights is not None and not self.counts
 
+    @property
+    def totals(self) -> np.ndarray:
+        """(n,) number of draws."""
+        if self.weights is None or not self.counts:
+            return self.sizes.astype(np.float64)
+        found = np.zeros(len(self.sizes))
+        for block in self.blocks():
+            found[block.rows] = np.asarray(block.weights).sum(axis=1)
+        return found
+
     def widths(self) -> np.ndarray:
         """(n,) k for every unit."""
         return np.full(len(self.sizes), self.values.shape[1], dtype=np.int64)

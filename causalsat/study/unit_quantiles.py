@@ -302,14 +302,14 @@ def weighted_quantiles(
         weights = weights * (values.size / total)
         total = float(values.size)
     if rule == "type7":
-        position = 1.0 + (total - 1.0) * levels
+        position = (total - 1.0) * levels
     else:
         alpha = _ALPHA[rule]
-        position = np.clip(total * levels + alpha + levels * (1.0 - 2.0 * alpha), 1.0, total)
+        position = np.clip(total * levels + (alpha + levels * (1.0 - 2.0 * alpha)) - 1.0, 0.0, total - 1.0)
     reached = np.cumsum(weights) + _TOLERANCE * total
     low = np.floor(position)
-    below = np.minimum(np.searchsorted(reached, low, side="left"), values.size - 1)
-    above = np.minimum(np.searchsorted(reached, np.minimum(low + 1.0, total), side="left"), values.size - 1)
+    below = np.minimum(np.searchsorted(reached, low + 1.0, side="left"), values.size - 1)
+    above = np.minimum(np.searchsorted(reached, np.minimum(low + 2.0, total), side="left"), values.size - 1)
     return np.asarray(values[below] + (position - low) * (values[above] - values[below]))
 
 

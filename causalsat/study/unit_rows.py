@@ -110,7 +110,8 @@ def _from_long(
     columns = _columns(frame, constant)
     column = frame.column(outcome, "outcome")
     values = column.numbers("outcome")
-    own = None if weights is None else frame.column(weights, "weights").numbers("weights")
+    weight_columns = [] if weights is None else [frame.column(weights, "weights")]
+    own = weight_columns[0].numbers("weights") if weight_columns else None
     codes, labels = _codes(frame, unit)
     used = np.flatnonzero(codes >= 0)
     lost = {f"unit {unit} is missing": frame.n - used.size} if used.size < frame.n else {}
@@ -125,7 +126,7 @@ def _from_long(
     )
     if missing:
         lost["draw or its weight is missing"] = missing
-    digest = _digest(frame, [*columns.values(), column] + ([] if own is None else [frame.column(weights, "weights")]))
+    digest = _digest(frame, [*columns.values(), column, *weight_columns])
     digest.update(codes.astype("<i8").tobytes())
     rows = used[first]
     places = _common_places(frame.lonlat, used, rows, position)
@@ -203,8 +204,8 @@ def _parts(argument: str, given: Any, labels: np.ndarray, codes: np.ndarray, n: 
         rows = list(given)
     else:
         raise DataError(
-            f"{argument} is a {type(given).__name__}; give a column name, a mapping of unit to draws, a list of arrays, "
-            "an array (n, k), a QuantileMatrix or a Histogram."
+            f"{argument} is a {type(given).__name__}; give a column name, a mapping of unit to draws, a list of "
+            "arrays, an array (n, k), a QuantileMatrix or a Histogram."
         )
     parts = []
     for i, row in enumerate(rows):
