@@ -18,6 +18,7 @@ Reselect = tuple[float, np.ndarray]
 WIDEST_REFIT = 64
 MOST_BYTES = 2**30
 _ROWS = 1024
+_WELL_CONDITIONED = 1e-6
 _MANY_ROWS_PER_UNIT = 32
 
 
@@ -273,9 +274,18 @@ def _gram_fit(moments: DriveMoments) -> Callable[..., Any]:
 
 
 def _orthonormal(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(n, m) columns with the same span and weighted second moments equal to the identity."""
-    triangular = np.linalg.qr(columns * np.sqrt(weights)[:, None])[1]
-    return np.asarray(np.linalg.solve(triangular.T, columns.T).T * np.sqrt(columns.shape[0]))
+    """(n, m) columns with the same span and weighted second moments equal to the identity.
+
+    Only the conditioning of the sums depends on it: a Cholesky factor will do unless the columns are nearly collinear.
+    """
+    weighted = columns if np.all(weights == 1.0) else columns * np.sqrt(weights)[:, None]
+    gram = weighted.T @ weighted
+    size = np.sqrt(np.diag(gram))
+    if np.linalg.eigvalsh(gram / np.outer(size, size))[0] > _WELL_CONDITIONED:
+        triangular = np.linalg.cholesky(gram).T
+    else:
+        triangular = np.linalg.qr(weighted)[1]
+    return np.asarray(columns @ np.linalg.inv(triangular) * np.sqrt(columns.shape[0]))
 
 
 def _multiplier_draws(

@@ -242,7 +242,12 @@ def unit_sums(values: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def _padded(values: np.ndarray, padded: int) -> np.ndarray:
-    return np.vstack([values, np.zeros((padded - values.shape[0], values.shape[1]))])
+    if padded == values.shape[0]:
+        return values
+    out = np.empty((padded, values.shape[1]))
+    out[: values.shape[0]] = values
+    out[values.shape[0] :] = 0.0
+    return out
 
 
 def _fit_draws(
