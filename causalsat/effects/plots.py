@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from causalsat.effects.table import EffectTable
 
-KINDS = ("coef", "map")
+KINDS = ("coef", "map", "waterfall")
 # Okabe and Ito's palette, told apart with every common colour blindness; markers carry the same information.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -51,16 +51,28 @@ def plot_table(table: "EffectTable", ax: "Axes | None" = None, kind: str = "coef
         None draws on a new figure (``ax.figure.savefig(...)`` saves it).
     kind : str
         "coef": one line per row; along the axis of a number ("quantile", "horizon") when that is all that differs.
-        "map": the estimates at their places.
+        "map": the estimates at their places. "waterfall": the contributions of ``group_shapley``, from the value in
+        A to the value in B (:func:`causalsat.effects.waterfall.plot_waterfall`, which also sorts them).
 
     Returns
     -------
     matplotlib Axes
+
+    Raises
+    ------
+    OptionError
+        Another kind.
+    DataError
+        "map" without places; "waterfall" of a table that holds no contributions.
     """
     if one_of("kind", kind, KINDS) == "map":
         from causalsat.effects.maps import plot_map
 
         return plot_map(table, ax)
+    if kind == "waterfall":
+        from causalsat.effects.waterfall import plot_waterfall
+
+        return plot_waterfall(table, ax)
     running = _running(table)
     return _along(table, running, ax) if running else _rows(table, ax)
 

@@ -358,7 +358,7 @@ class EffectTable:
         return read(path)
 
     def plot(self, ax: "Axes | None" = None, kind: str = "coef") -> "Axes":
-        """Estimates with intervals ("coef"), or points on a map ("map") for rows with places."""
+        """Intervals ("coef"), places on a map ("map"), or the steps of ``group_shapley`` ("waterfall")."""
         from causalsat.effects.plots import plot_table
 
         return plot_table(self, ax, kind)

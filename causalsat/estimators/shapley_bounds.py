@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalsat.errors import DataError, NumericalError, OptionError, number, one_of
+from causalsat.errors import NumericalError, OptionError, number, one_of
 from causalsat.estimators.shapley_matrix import apply_to_draws
+from causalsat.estimators.shapley_programs import Program
 from causalsat.estimators.shapley_values import Values, by_coalition, show
-from causalsat.progress import Progress, progress_bar
+from causalsat.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 STRUCTURES = ("monotone", "supermodular", "submodular")
-_TOLERANCE = 1e-8
-_INFEASIBLE = 2
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,9 @@ def bound(
     """Smallest and largest ``weights v`` over the unknown values inside the box that obey the inequalities.
 
     Without inequalities the closed form: an unknown value sits at the end of its box that the sign of its weight asks
-    for. With them two linear programs per row. Each end is sharp by itself; the joint set is a polytope.
+    for. With them two linear programs per row; draws reuse the solutions of earlier draws
+    (:mod:`causalsat.estimators.shapley_programs` gives the cost). Each end is sharp by itself; the joint set is a
+    polytope.
 
     Parameters
     ----------
@@ -172,25 +173,12 @@ def bound(
     """
     if rules is None:
         return _closed(values, weights, box)
-    program = _Program.of(values, weights, box, rules)
+    program = Program.of(values, weights, box, rules)
     program.check(values)
     lower, upper = program.ends(values.point)
     if values.draws is None:
         return Bounds(lower, upper, None, None)
-    b = values.n_draws
-    lows, highs = np.full((b, weights.shape[0]), np.nan), np.full((b, weights.shape[0]), np.nan)
-    known = np.flatnonzero(values.known)
-    drawn = np.stack([np.asarray(values.draws[s]) for s in known], axis=1)
-    bar = progress_bar(b, "bounds of draws", progress)
-    try:
-        for r in range(b):
-            if np.isfinite(drawn[r]).all():
-                point = np.full(values.point.size, np.nan)
-                point[known] = drawn[r]
-                lows[r], highs[r] = program.ends(point, np.isfinite(lower), np.isfinite(upper))
-            bar.update()
-    finally:
-        bar.close()
+    lows, highs = program.ends_of_draws(values, np.isfinite(lower), np.isfinite(upper), progress)
     return Bounds(lower, upper, lows, highs)
 
 
@@ -220,119 +208,3 @@ def _extremes(free: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.n
         opposite = np.where(w > 0.0, high[used], low[used])
         ends[0, row], ends[1, row] = (w * at).sum(), (w * opposite).sum()
     return ends[0], ends[1]
-
-
-@dataclass(frozen=True)
-class _Program:
-    """The linear programs of one pattern of missing values; only the right-hand side changes between draws."""
-
-    known: np.ndarray
-    weights: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    rules: Inequalities
-    rows: np.ndarray
-    of_known: "csr_array"
-    of_unknown: "csr_array"
-
-    @staticmethod
-    def of(values: Values, weights: np.ndarray, box: Box, rules: Inequalities) -> "_Program":
-        known = values.known
-        unknown_part = rules.matrix[:, np.flatnonzero(~known)]
-        rows = np.flatnonzero(np.diff(unknown_part.indptr))
-        known_part = rules.matrix[rows][:, np.flatnonzero(known)]
-        return _Program(known, weights, box.low[~known], box.high[~known], rules, rows, known_part, unknown_part[rows])
-
-    def ends(
-        self, point: np.ndarray, want_low: np.ndarray | None = None, want_high: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest of every row at these known values; NaN for rows not wanted or without a solution."""
-        level, scale = self._units(point)
-        fixed = self.weights[:, self.known] @ (point[self.known] - level)
-        out = []
-        for sign, wanted in ((1.0, want_low), (-1.0, want_high)):
-            ends = np.full(self.weights.shape[0], np.nan)
-            for row in range(ends.size):
-                if wanted is None or wanted[row]:
-                    ends[row] = fixed[row] + sign * scale * self._least(sign * self.weights[row, ~self.known], point)
-            out.append(ends)
-        return out[0], out[1]
-
-    def check(self, values: Values) -> None:
-        """Raise when no completion exists, naming a row of the conflict."""
-        level, scale = self._units(values.point)
-        centred = np.where(self.known, values.point - level, 0.0) / scale
-        excess = self.rules.matrix @ centred
-        touched = np.zeros(excess.size, dtype=bool)
-        touched[self.rows] = True
-        worst = int(np.argmax(np.where(touched, -np.inf, excess)))
-        if not touched[worst] and excess[worst] > _TOLERANCE:
-            self._refuse(values.groups, worst, float(excess[worst] * scale))
-        slack = self._slack(values.point)
-        if slack.size and slack.max() > _TOLERANCE:
-            self._refuse(values.groups, int(self.rows[int(np.argmax(slack))]), float(slack.max() * scale))
-
-    def _refuse(self, groups: tuple[str, ...], row: int, excess: float) -> None:
-        raise DataError(
-            "No completion of the missing values obeys the inequalities and the box; "
-            f"{self.rules.text(groups, row)} would have to give way by {excess:.4g}. Drop that structure, or widen "
-            "low and high."
-        )
-
-    def _units(self, point: np.ndarray) -> tuple[float, float]:
-        """Centre and scale of the known values, so that the solver's absolute tolerances are relative ones."""
-        seen = point[self.known]
-        ends = np.concatenate([seen, self.low[np.isfinite(self.low)], self.high[np.isfinite(self.high)]])
-        level = float(seen[0])
-        scale = float(np.abs(ends - level).max())
-        return level, scale if scale > 0.0 else 1.0
-
-    def _solver_inputs(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Right-hand side and bounds (unknown, 2) in solver units."""
-        level, scale = self._units(point)
-        right = -(self.of_known @ ((point[self.known] - level) / scale))
-        return right, np.stack([(self.low - level) / scale, (self.high - level) / scale], axis=1)
-
-    def _least(self, cost: np.ndarray, point: np.ndarray) -> float:
-        """Smallest ``cost x`` in solver units: -inf when unbounded, NaN when no completion exists."""
-        from scipy.optimize import linprog
-
-        size = float(np.abs(cost).max()) if cost.size else 0.0
-        if size == 0.0:
-            return 0.0
-        right, box = self._solver_inputs(point)
-        for presolve in (True, False):
-            found = linprog(
-                cost / size,
-                A_ub=self.of_unknown,
-                b_ub=right,
-                bounds=box,
-                method="highs",
-                options={"presolve": presolve},
-            )
-            if found.status in (0, 3):
-                break
-        if found.status == 0:
-            return float(found.fun) * size
-        if found.status == 3:
-            return -np.inf
-        if found.status == _INFEASIBLE:
-            return np.nan
-        raise NumericalError(f"The linear program of a bound has no usable answer: {found.message}")
-
-    def _slack(self, point: np.ndarray) -> np.ndarray:
-        """How far each inequality must give way, the sum being as small as possible; all zero when feasible."""
-        from scipy import sparse
-        from scipy.optimize import linprog
-
-        n, u = self.of_unknown.shape
-        if n == 0:
-            return np.empty(0)
-        right, box = self._solver_inputs(point)
-        widened = sparse.hstack([self.of_unknown, -sparse.eye_array(n)])
-        limits = np.concatenate([box, np.stack([np.zeros(n), np.full(n, np.inf)], axis=1)])
-        cost = np.concatenate([np.zeros(u), np.ones(n)])
-        found = linprog(cost, A_ub=sparse.csr_array(widened), b_ub=right, bounds=limits, method="highs")
-        if found.status != 0:
-            raise NumericalError(f"The check for a completion has no usable answer: {found.message}")
-        return np.asarray(found.x[u:])

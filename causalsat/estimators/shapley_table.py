@@ -14,6 +14,7 @@ from causalsat.inference.intervals import interval
 from causalsat.progress import Progress
 
 _ZERO = 1e-12
+_ROUNDING = 64.0 * float(np.finfo(np.float64).eps)
 _EXACT = "the values came without draws, so they are taken as exact"
 _INTERVAL_SET = "identified up to an interval"
 _REFUSED = (
@@ -49,11 +50,15 @@ class Request:
 
 @dataclass
 class _Rows:
-    """Rows as they are laid down; a row's interval is given here because bounds need their own."""
+    """Rows as they are laid down; a row's interval is given here because bounds need their own.
+
+    ``size`` is the largest absolute value of a coalition: rounding is judged against it.
+    """
 
     level: float
     interval: str
     b: int
+    size: float
     group: list[str] = field(default_factory=list)
     term: list[str] = field(default_factory=list)
     estimate: list[float] = field(default_factory=list)
@@ -74,10 +79,12 @@ class _Rows:
         why: str = "",
         kind: str = "",
         conf: tuple[float, float] | None = None,
+        unit: float = 1.0,
     ) -> None:
-        """One row; ``why`` is the reason of whatever ends up NaN in it."""
+        """One row; ``why`` is the reason of whatever ends up NaN in it, ``unit`` what the values were divided by."""
         row = len(self.estimate)
         column = np.full(self.b, np.nan) if draws is None else draws
+        estimate, column = _without_rounding(estimate, column, self.size / unit)
         error, ends, p, reason = self._uncertainty(estimate, column, kind or self.interval)
         if np.isnan(estimate) or np.isnan(error) or np.isnan(ends[0]):
             self.why[row] = why or reason
@@ -107,10 +114,26 @@ class _Rows:
         return error, ends, float(found.p_value[0]), found.unavailable.get(0, "")
 
 
+def _without_rounding(estimate: float, draws: np.ndarray, size: float) -> tuple[float, np.ndarray]:
+    """Draws that differ by rounding only as one number, which is the estimate where they agree with it.
+
+    Sums of equal values in another order differ in their last digits; a standard error of 1e-15 and a p-value made of
+    such digits would read as evidence.
+    """
+    fine = np.isfinite(draws)
+    if not fine.any() or np.ptp(draws[fine]) > _ZERO * size:
+        return estimate, draws
+    middle = float(np.median(draws[fine]))
+    if abs(middle - estimate) <= _ZERO * size:
+        estimate = 0.0 if abs(estimate) <= _ROUNDING * size else estimate
+        middle = estimate
+    return estimate, np.where(fine, middle, np.nan)
+
+
 def decomposition(values: Values, request: Request) -> EffectTable:
     """The effect table of a decomposition; see :func:`causalsat.estimators.group_shapley.group_shapley`."""
     m = len(values.groups)
-    rows = _Rows(request.level, request.interval, values.n_draws)
+    rows = _Rows(request.level, request.interval, values.n_draws, _size(values))
     facts = _facts(values, request)
     if request.missing == "bounds" and not values.known.all():
         box, rules = box_of(values, request.low, request.high), inequalities(m, request.structure)
@@ -128,6 +151,15 @@ def decomposition(values: Values, request: Request) -> EffectTable:
     return _table(rows, values, request, facts)
 
 
+def _size(values: Values) -> float:
+    """Largest absolute value of a coalition, in its estimate or in a draw."""
+    size = float(np.nanmax(np.abs(values.point)))
+    for draws in values.draws or []:
+        if draws is not None and np.isfinite(draws).any():
+            size = max(size, float(np.nanmax(np.abs(draws))))
+    return size
+
+
 def _settled(rows: _Rows, values: Values, weights: np.ndarray, request: Request) -> None:
     """Rows of contributions that the map determines, their shares and the total."""
     known = values.known
@@ -137,12 +169,13 @@ def _settled(rows: _Rows, values: Values, weights: np.ndarray, request: Request)
     for j, name in enumerate(values.groups):
         rows.add(name, "contribution", float(phi[j]), None if draws is None else draws[:, j])
     if request.shares:
-        why = _no_share(rows, values, float(phi[-1]), None if draws is None else draws[:, -1])
+        why = _no_share(rows, float(phi[-1]), None if draws is None else draws[:, -1])
         for j, name in enumerate(values.groups):
             if why:
                 rows.add(name, "share", np.nan, None, why=why)
             else:
-                rows.add(name, "share", float(phi[j] / phi[-1]), None if draws is None else _ratio(draws, j))
+                part = None if draws is None else _ratio(draws, j)
+                rows.add(name, "share", float(phi[j] / phi[-1]), part, unit=abs(float(phi[-1])))
     rows.add(TOTAL, "contribution", float(phi[-1]), None if draws is None else draws[:, -1])
 
 
@@ -151,13 +184,13 @@ def _ratio(draws: np.ndarray, j: int) -> np.ndarray:
     return np.asarray(np.divide(draws[:, j], whole, out=np.full(whole.shape, np.nan), where=whole != 0.0))
 
 
-def _no_share(rows: _Rows, values: Values, total: float, draws: np.ndarray | None) -> str:
+def _no_share(rows: _Rows, total: float, draws: np.ndarray | None) -> str:
     """Why shares of the total make no sense; empty when they do."""
-    size = float(np.nanmax(np.abs(values.point)))
-    if abs(total) <= _ZERO * size:
+    if abs(total) <= _ZERO * rows.size:
         return "the total change is zero, so it has no shares"
     if draws is None:
         return ""
+    total, draws = _without_rounding(total, draws, rows.size)
     _, (low, high), _, reason = rows._uncertainty(total, draws, rows.interval)
     if np.isnan(low) and reason != "the standard error is zero":
         return f"the total change has no interval ({reason}), so nothing says that it differs from 0"
@@ -173,7 +206,7 @@ def _bounded(rows: _Rows, values: Values, found: Bounds, request: Request) -> No
         _bound_rows(rows, name, found, j)
     total, drawn = found.lower[-1], None if found.lower_draws is None else found.lower_draws[:, -1]
     if request.shares and total_known:
-        why = _no_share(rows, values, float(total), drawn)
+        why = _no_share(rows, float(total), drawn)
         for j, name in enumerate(values.groups):
             ends = sorted((found.lower[j] / total, found.upper[j] / total)) if not why else []
             text = why or f"{_INTERVAL_SET}, from {ends[0]:.6g} to {ends[1]:.6g}"
