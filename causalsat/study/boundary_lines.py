@@ -59,7 +59,7 @@ def read_shape(layer: Any, argument: str) -> Shape:
 
     if isinstance(layer, shapely.Geometry):
         union, crs = layer, CRS.from_user_input(WGS84)
-        if not _degrees(layer):
+        if not layer.is_empty and not _degrees(layer):
             raise DataError(
                 f"{argument} is a bare geometry with bounds {[round(v, 1) for v in layer.bounds]}: these are not "
                 "degrees. Pass a GeoSeries with its CRS."
