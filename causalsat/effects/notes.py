@@ -53,10 +53,11 @@ def _joint(joint: dict[str, Any]) -> str:
     if joint["reason"]:
         return f"no simultaneous band: {joint['reason']}"
     critical = show_number(float(joint["critical"]), 3)
+    adjusted = "" if joint["method"] == "none" else f"; p-values adjusted by {joint['method']}"
     outside = f", {joint['n_outside']} rows outside" if joint["n_outside"] else ""
     return (
         f"simultaneous band over {joint['n_family']} rows{outside} with critical value {critical} "
-        f"from the {joint['source']}; p-values adjusted by {joint['method']}"
+        f"from the {joint['source']}{adjusted}"
     )
 
 

@@ -280,6 +280,12 @@ class EffectTable:
 
         return joint(self, level, method, seed)
 
+    def with_bands(self, low: ArrayLike, high: ArrayLike, *, critical: float, source: str) -> "EffectTable":
+        """A copy with simultaneous bands (k,) that the estimator computed itself (NaN for rows outside of them)."""
+        from causalsat.effects.uncertainty import with_bands
+
+        return with_bands(self, np.asarray(low), np.asarray(high), critical, source)
+
     def wald(self, expression: str | Sequence[str] | None = None) -> "Wald":
         """Wald test that all rows (or all expressions, as in :meth:`contrast`) equal their null at once.
 

@@ -153,6 +153,24 @@ def joint(table: "EffectTable", level: float | None, method: str | None, seed: i
     return freeze(base.index_names, columns, meta, base.carried)
 
 
+def with_bands(table: "EffectTable", low: np.ndarray, high: np.ndarray, critical: float, source: str) -> "EffectTable":
+    """``table`` with simultaneous bands that its estimator computed; see :meth:`causalsat.EffectTable.with_bands`."""
+    from causalsat.effects.build import freeze
+    from causalsat.effects.carried import vector
+    from causalsat.effects.rows import copied
+
+    k = len(table)
+    columns = table.columns | {"band_low": vector("band_low", low, k), "band_high": vector("band_high", high, k)}
+    inside = np.isfinite(columns["band_low"])
+    meta = copied(table.meta)
+    meta["joint"] = {
+        "level": table.level, "method": "none", "critical": float(critical), "source": source,
+        "family": [name for name, kept in zip(table.labels, inside.tolist(), strict=True) if kept],
+        "n_family": int(inside.sum()), "n_outside": int(k - inside.sum()), "n_failed": 0, "reason": "", "seed": 0,
+    }  # fmt: skip
+    return freeze(table.index_names, columns, meta, table.carried)
+
+
 def wald_test(table: "EffectTable", expressions: Any) -> "Wald":
     """Joint test that all rows, or all expressions, equal their null; see :meth:`causalsat.EffectTable.wald`."""
     from causalsat.effects.contrasts import contrast
