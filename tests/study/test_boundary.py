@@ -1,5 +1,7 @@
 """Distance to a border: closed forms on the ellipsoid, sides, cuts, segments, and what is refused."""
 
+from itertools import pairwise
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -151,7 +153,7 @@ def test_segments_have_equal_lengths_and_follow_the_line():
     assert got.segment.min() == 0 and got.segment.max() == 10
     assert (np.diff(got.segment) >= 0).all()
     starts = [lat[got.segment == s].min() for s in range(11)]
-    lengths = [geodesic((10, a), (10, b)) for a, b in zip(starts, starts[1:])]
+    lengths = [geodesic((10, a), (10, b)) for a, b in pairwise(starts)]
     np.testing.assert_allclose(lengths, 1_110_000 / 11, atol=4000)
     assert signed_distance(places, MERIDIAN, treated=EAST).segment is None
 
