@@ -1,15 +1,18 @@
 """What `r3d` estimates from: units with their side of the cutoff, quantiles, weights and dependence."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from causalsat.errors import number, one_of
 from causalsat.estimators.ate_options import names_of
 from causalsat.estimators.r3d_guards import (
     guard_cutoff,
     guard_outcome,
+    guard_raw_images,
     guard_sides,
     guard_treatment,
 )
@@ -238,6 +241,9 @@ def open_design(
         A quantile rule, grid or correction that is not allowed.
     """
     check_rule(quantile_rule, small_sample)
+    one_of("tie", tie, ("treated", "control", "drop"))
+    cutoff = cutoff if isinstance(cutoff, str) else number("cutoff", cutoff, -math.inf, math.inf)
+    guard_raw_images(covariates)
     roles = _roles(running, cutoff, treatment, covariates, unit_weights, cluster)
     constant = {role.name: role.names() for role in roles}
     if coords is not None and not isinstance(coords, str):

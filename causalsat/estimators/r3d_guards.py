@@ -1,10 +1,11 @@
 """Data that a regression discontinuity with distributions refuses, each with its reason and cure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from causalsat.errors import CollinearWarning, DataError, warn
+from causalsat.errors import CollinearWarning, DataError, OptionError, warn
 from causalsat.inference.independent import independent_columns
 
 
@@ -66,9 +67,20 @@ def guard_repeated_units(unit: np.ndarray, cluster: np.ndarray | None, labels: n
     _, first, position = np.unique(unit, return_index=True, return_inverse=True)
     apart = np.flatnonzero(cluster != cluster[first][position])
     if apart.size:
+        first_unit = labels[apart[np.argmin(unit[apart])]]
         raise DataError(
-            f"unit {labels[apart[0]]} is used at several cutoffs and stands in different clusters; a unit must "
+            f"unit {first_unit} is used at several cutoffs and stands in different clusters; a unit must "
             "form, or lie inside, one cluster."
+        )
+
+
+def guard_raw_images(covariates: Any) -> None:
+    """Refuse embeddings and arrays where names of columns belong (raises OptionError)."""
+    if isinstance(covariates, np.ndarray) or type(covariates).__name__ == "Embeddings":
+        raise OptionError(
+            f"covariates is a {type(covariates).__name__}; name columns of the data. Raw embeddings have more features "
+            "than a window has units: reduce them first, for example to a few principal components, and add those as "
+            "columns."
         )
 
 

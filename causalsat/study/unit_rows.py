@@ -158,7 +158,7 @@ def _from_units(
     if (seen > 1).any():
         row = int(np.flatnonzero(seen[key] > 1)[0])
         raise DataError(
-            f"unit {labels[codes[row]]!r} stands in {int(seen[key[row]])} rows, but outcome gives one distribution per "
+            f"unit {labels[codes[row]]} stands in {int(seen[key[row]])} rows, but outcome gives one distribution per "
             "row; keep one row per unit, or pass a long table with a column of draws."
         )
     digest = _digest(frame, list(columns.values()))
