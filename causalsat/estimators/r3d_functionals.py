@@ -1,0 +1,366 @@
+"""Discontinuities of functionals of a distribution, from the draws of both average quantile functions."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from causalsat.errors import DataError
+from causalsat.estimators.r3d_fit import R3dFit, monotone
+from causalsat.estimators.r3d_functional_columns import MIDPOINTS, FunctionalColumns, levels_of
+from causalsat.estimators.r3d_functional_names import POSITIVE, Functional
+from causalsat.inference.intervals import MAX_FAILED
+
+_ROWS = 256
+_EXACT = 1e-12
+_W2_REASON = "W2 is bounded at zero and not normal there: read its interval and its test"
+
+
+@dataclass(frozen=True, eq=False)
+class SideDraws:
+    """Centred draws of the limits of K columns on both sides of the cutoff, and what is known of their effects.
+
+    Attributes
+    ----------
+    nu : np.ndarray
+        (2, B, K) draws right and left of the cutoff, centred at zero: quantiles of the grid first, as in the fit.
+    effect : np.ndarray
+        (B, K) centred draws of the columns' effects: per unit of treatment in a fuzzy design.
+    std_error, df : np.ndarray
+        (K,) standard errors of the effects and their degrees of freedom (inf: the normal law).
+    factors : np.ndarray
+        (B, 1) or (B, K), sqrt(df / chi-squared) by which draws are multiplied.
+    """
+
+    nu: np.ndarray
+    effect: np.ndarray
+    std_error: np.ndarray
+    df: np.ndarray
+    factors: np.ndarray
+
+    def factor(self, k: int) -> np.ndarray:
+        """(B,) factors of column k."""
+        return np.asarray(self.factors[:, 0 if self.factors.shape[1] == 1 else k])
+
+
+def side_draws(inference: Any) -> SideDraws:
+    """The draws of an `R3dInference`, quantiles and further columns side by side."""
+    both = (inference.curve, inference.extra)
+    factors = inference.curve.factors
+    if any(part.factors.shape[1] > 1 for part in both):
+        factors = np.concatenate([np.broadcast_to(part.factors, part.draws.shape) for part in both], axis=1)
+    return SideDraws(
+        nu=np.stack(inference.side_draws()),
+        effect=np.concatenate([part.draws for part in both], axis=1),
+        std_error=np.concatenate([part.se for part in both]),
+        df=np.concatenate([part.df for part in both]),
+        factors=factors,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionalRow:
+    """Effect on one functional.
+
+    Attributes
+    ----------
+    name : str
+        "gini", "unit:exceed(30)", ...
+    estimate, std_error, conf_low, conf_high, p_value : float
+        NaN where they do not exist; ``reason`` says why.
+    above, below : float
+        The functional right and left of the cutoff (NaN for w2).
+    reason : str
+        Why numbers are missing, or "".
+    note : str
+        What the row measures, where its name does not say it.
+    draws : np.ndarray
+        (B,) draws around the estimate (empty where there are none).
+    """
+
+    name: str
+    estimate: float = math.nan
+    std_error: float = math.nan
+    conf_low: float = math.nan
+    conf_high: float = math.nan
+    p_value: float = math.nan
+    above: float = math.nan
+    below: float = math.nan
+    reason: str = ""
+    note: str = ""
+    draws: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def functional_rows(
+    functionals: Sequence[Functional],
+    columns: FunctionalColumns,
+    fit: R3dFit,
+    draws: SideDraws,
+    *,
+    quantiles: np.ndarray,
+    level: float = 0.95,
+) -> list[FunctionalRow]:
+    """Effects on functionals, in the order asked for.
+
+    Linear and unit-level functionals are local polynomials of a unit-level column: standard error and t interval as
+    for a quantile. A functional F of the average distributions has estimate F(m+) - F(m-), with m the monotone curves
+    at (k - 1/2)/200, and draws F(m+ + nu+) - F(m- + nu-); the test and the symmetric interval use the draws less the
+    estimate (recentred), times the t factor, and the standard error is their standard deviation. W2 = (int tau^2)^1/2
+    has no standard error: its test compares int tau^2 with int G^2, and [max(0, W2 - c), W2 + c] with c the quantile
+    of (int G^2)^1/2 covers by the triangle inequality, at zero and away from it.
+
+    In a fuzzy design linear functionals, unit-level ones and w2 are per unit of treatment; the others are the
+    difference of the two average distributions (the effect of being on the treated side).
+
+    Parameters
+    ----------
+    functionals : sequence of Functional
+        From `parsed_functionals`.
+    columns : FunctionalColumns
+        Whose ``values`` were the ``extra`` columns of ``fit``.
+    fit : R3dFit
+        Curves.
+    draws : SideDraws
+        Draws of all columns of ``fit``.
+    quantiles : np.ndarray
+        (M,) levels of the grid.
+    level : float
+        Of the intervals.
+    """
+    context = _Context(columns, fit, draws, np.asarray(quantiles), level)
+    rows = []
+    for f in functionals:
+        reason = context.undefined(f)
+        if reason:
+            rows.append(FunctionalRow(f.name, reason=reason))
+        elif f.linear:
+            rows.append(_linear_row(f, context))
+        elif f.kind == "w2":
+            rows.append(_w2_row(f, context))
+        else:
+            rows.append(_curve_row(f, context))
+    return rows
+
+
+@dataclass(eq=False)
+class _Context:
+    """What all rows of a call share."""
+
+    columns: FunctionalColumns
+    fit: R3dFit
+    draws: SideDraws
+    quantiles: np.ndarray
+    level: float
+    _curves: np.ndarray | None = None
+    _moved: np.ndarray | None = None
+    _projected: np.ndarray | None = None
+
+    def undefined(self, f: Functional) -> str:
+        outside = self.columns.undefined.get(f.name)
+        if outside is None:
+            return ""
+        weights = self.fit.columns.weights
+        found = int((outside & ((weights if weights.ndim == 1 else weights.max(axis=0)) > 0.0)).sum())
+        if not found:
+            return ""
+        units = "1 unit of the window has" if found == 1 else f"{found} units of the window have"
+        return f"{f.kind} is defined for nonnegative outcomes with a positive mean; {units} {self.columns.why[f.name]}"
+
+    def midpoints(self) -> slice:
+        if self.columns.curve is None:
+            raise DataError("the columns at the midpoints are missing: pass all functionals to functional_columns.")
+        first = self.fit.n_quantiles + self.columns.curve
+        return slice(first, first + MIDPOINTS.size)
+
+    def factor(self) -> np.ndarray:
+        """(B,) factors of the t law of the curves; they share one bandwidth, hence one law."""
+        return self.draws.factor(self.midpoints().start)
+
+    def curves(self) -> np.ndarray:
+        """(2, 200) monotone averages at the midpoints."""
+        if self._curves is None:
+            self._curves = _monotone(self.fit.columns.raw[:, self.midpoints()], self.fit.estimator)
+        return self._curves
+
+    def moved_functional(self, f: Functional) -> np.ndarray:
+        """(B,) F(m+ + nu+) - F(m- + nu-), NaN where a draw failed; "exceed" reads draws made monotone."""
+        if self._moved is None:
+            self._moved = self.curves()[:, None, :] + self.draws.nu[:, :, self.midpoints()]
+        fine = np.isfinite(self._moved).all(axis=(0, 2))
+        curves = self._moved[:, fine]
+        if f.kind == "exceed":
+            if self._projected is None:
+                self._projected = _monotone(curves, self.fit.estimator)
+            curves = self._projected
+        values = curve_functional(f, curves)
+        moved = np.full(fine.size, np.nan)
+        moved[fine] = values[0] - values[1]
+        return moved
+
+
+def _monotone(curves: np.ndarray, estimator: str) -> np.ndarray:
+    """Monotone versions of (..., 200) curves, some at a time: the projection takes 200 x 200 numbers each."""
+    flat = curves.reshape(-1, MIDPOINTS.size)
+    cells = np.full(MIDPOINTS.size, 1.0 / MIDPOINTS.size)
+    rows = 2 if len(flat) == 2 else _ROWS
+    out = np.empty_like(flat)
+    for first in range(0, len(flat), rows):
+        part = flat[first : first + rows]
+        # Blocks of one shape compile once.
+        full = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
+        out[first : first + rows] = monotone(full, cells, estimator)[: len(part)]
+    return out.reshape(curves.shape)
+
+
+def curve_functional(f: Functional, values: np.ndarray) -> np.ndarray:
+    """(...) functional of quantile functions (..., 200) given at (k - 1/2)/200; NaN where it does not exist.
+
+    Integrals over (0, 1) are means over the 200 levels. "exceed" needs nondecreasing values: it is one less the level
+    at which the curve, linear between the levels, reaches the threshold.
+    """
+    if f.kind == "callable":
+        return _called(f.call, values)
+    if f.kind == "exceed":
+        return 1.0 - _inverse(values, f.arguments[0])
+    mean = values.mean(axis=-1)
+    if f.kind in ("variance", "sd"):
+        variance = ((values - mean[..., None]) ** 2).mean(axis=-1)
+        return np.asarray(variance if f.kind == "variance" else np.sqrt(variance))
+    scale = np.where(mean > 0.0, mean, 1.0)
+    if f.kind == "gini":
+        part = (values @ (2.0 * MIDPOINTS - 1.0)) / MIDPOINTS.size / scale
+    else:
+        p = 1.0 - f.arguments[0] if f.kind == "share_top" else f.arguments[0]
+        cell = 1.0 / MIDPOINTS.size
+        part = (values @ np.clip(p - (MIDPOINTS - 0.5 * cell), 0.0, cell)) / scale
+        part = 1.0 - part if f.kind == "share_top" else part
+    return np.where(mean > 0.0, part, np.nan)
+
+
+def _inverse(values: np.ndarray, z: float) -> np.ndarray:
+    """Level at which nondecreasing curves (..., 200) reach z: 0 below their least value, 1 from their largest on."""
+    reached = (values <= z).sum(axis=-1)
+    low = np.clip(reached - 1, 0, MIDPOINTS.size - 2)[..., None]
+    first = np.take_along_axis(values, low, -1)[..., 0]
+    second = np.take_along_axis(values, low + 1, -1)[..., 0]
+    inside = (reached > 0) & (reached < MIDPOINTS.size)
+    share = np.where(inside, z - first, 0.0) / np.where(inside, second - first, 1.0)
+    level = MIDPOINTS[low[..., 0]] + share / MIDPOINTS.size
+    return np.asarray(np.where(inside, level, (reached > 0).astype(np.float64)))
+
+
+def _called(call: Callable[[np.ndarray, np.ndarray], Any] | None, values: np.ndarray) -> np.ndarray:
+    if call is None:
+        raise DataError("a functional of kind callable needs its callable.")
+    flat = values.reshape(-1, values.shape[-1])
+    found = np.array([_one_number(call(row.copy(), MIDPOINTS.copy())) for row in flat])
+    return found.reshape(values.shape[:-1])
+
+
+def _one_number(value: Any) -> float:
+    number = np.asarray(value, dtype=np.float64)
+    if number.size != 1:
+        raise DataError(f"a functional must return one number, not an array of shape {number.shape}.")
+    return float(number.reshape(()))
+
+
+def _linear_row(f: Functional, context: _Context) -> FunctionalRow:
+    fit, draws = context.fit, context.draws
+    k = fit.n_quantiles + context.columns.linear[f.name]
+    above, below = (float(v) for v in fit.columns.raw[:, k])
+    if f.kind in ("iqr", "range") and not f.unit:
+        above, below = _on_grid(f, context, above, below)
+    estimate, se = (above - below) / fit.first_stage, float(draws.std_error[k])
+    note = _unit_note(f) + _fuzzy_note(fit)
+    moved = estimate + draws.effect[:, k]
+    if not se > _EXACT * max(abs(above), abs(below)):
+        return FunctionalRow(
+            f.name, estimate, above=above, below=below, draws=moved, note=note,
+            reason="its standard error is zero: the column does not vary around its fit",
+        )  # fmt: skip
+    low, high, p = _t_interval(estimate, se, context.level, float(draws.df[k]))
+    return FunctionalRow(f.name, estimate, se, low, high, p, above, below, note=note, draws=moved)
+
+
+def _on_grid(f: Functional, context: _Context, above: float, below: float) -> tuple[float, float]:
+    """Differences of the monotone curves where both levels are on the grid, as the table of quantiles shows them."""
+    ends = levels_of(f)
+    at = [int(np.argmin(np.abs(context.quantiles - level))) for level in ends]
+    if max(abs(float(context.quantiles[j]) - level) for j, level in zip(at, ends, strict=True)) > 1e-12:
+        return above, below
+    curves = context.fit.curves
+    return float(curves[0, at[1]] - curves[0, at[0]]), float(curves[1, at[1]] - curves[1, at[0]])
+
+
+def _t_interval(estimate: float, se: float, level: float, df: float) -> tuple[float, float, float]:
+    from scipy import stats
+
+    law = stats.t(df) if math.isfinite(df) else stats.norm()
+    width = float(law.ppf(0.5 + level / 2.0)) * se
+    return estimate - width, estimate + width, float(2.0 * law.sf(abs(estimate) / se))
+
+
+def _curve_row(f: Functional, context: _Context) -> FunctionalRow:
+    above, below = (float(v) for v in curve_functional(f, context.curves()))
+    note = "" if context.fit.treatment is None else "difference of the two averages, not per unit of treatment"
+    estimate = above - below
+    if not math.isfinite(estimate):
+        reason = "it does not exist for the average distribution of a side"
+        if f.kind in POSITIVE:
+            reason = "the average distribution of a side has no positive mean"
+        return FunctionalRow(f.name, above=above, below=below, reason=reason, note=note)
+    moved = context.moved_functional(f)
+    spread = (moved - estimate) * context.factor()
+    fine = spread[np.isfinite(spread)]
+    failed = spread.size - fine.size
+    if failed > MAX_FAILED * spread.size or fine.size < 2:
+        reason = f"{failed} of {spread.size} draws have no value (more than 10%)"
+        return FunctionalRow(f.name, estimate, above=above, below=below, reason=reason, note=note, draws=moved)
+    se = float(np.nanstd(moved, ddof=1))
+    if not se > _EXACT * max(abs(above), abs(below)):
+        reason = "its draws do not vary"
+        return FunctionalRow(f.name, estimate, above=above, below=below, reason=reason, note=note, draws=moved)
+    size = np.sort(np.abs(fine))
+    c = critical_value(size, context.level)
+    p = exceedance(size, abs(estimate))
+    return FunctionalRow(f.name, estimate, se, estimate - c, estimate + c, p, above, below, "", note, moved)
+
+
+def _w2_row(f: Functional, context: _Context) -> FunctionalRow:
+    fit = context.fit
+    curves = context.curves()
+    scale = abs(fit.first_stage)
+    estimate = math.sqrt(float(((curves[0] - curves[1]) ** 2).mean())) / scale
+    effects = context.draws.effect[:, context.midpoints()]
+    size = np.sqrt((effects**2).mean(axis=1)) * context.factor()
+    size = np.sort(size[np.isfinite(size)])
+    c = critical_value(size, context.level)
+    return FunctionalRow(
+        f.name, estimate, conf_low=max(0.0, estimate - c), conf_high=estimate + c, p_value=exceedance(size, estimate),
+        reason=_W2_REASON, note=_fuzzy_note(fit),
+    )  # fmt: skip
+
+
+def critical_value(size: np.ndarray, level: float) -> float:
+    """Order statistic ceil(level (B + 1)) of sorted sizes (B,); the largest where B is too small for the level."""
+    rank = math.ceil(level * (size.size + 1) - 1e-9)
+    return float(size[min(rank, size.size) - 1])
+
+
+def exceedance(size: np.ndarray, observed: float) -> float:
+    """(1 + #{size >= observed}) / (B + 1) of sorted sizes (B,)."""
+    return float(1 + size.size - int(np.searchsorted(size, observed, side="left"))) / float(size.size + 1)
+
+
+def _unit_note(f: Functional) -> str:
+    if f.kind == "exceed":
+        return "average share of a unit's draws above the threshold"
+    if f.unit and f.kind in ("variance", "sd"):
+        return "spread within units; the bare name is the spread of the average distribution"
+    return ""
+
+
+def _fuzzy_note(fit: R3dFit) -> str:
+    return "" if fit.treatment is None else "per unit of treatment"
