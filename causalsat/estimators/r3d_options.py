@@ -69,7 +69,7 @@ class R3dChoices:
     order: int
     kernel: str
     bandwidth: Bandwidth | np.ndarray
-    bandwidth_treatment: Bandwidth | np.ndarray
+    bandwidth_treatment: Bandwidth | np.ndarray | None
     quantile_rule: str
     small_sample: str | None
     functionals: tuple[str | Callable[..., Any], ...]
@@ -115,9 +115,7 @@ def validated_choices(**given: Any) -> R3dChoices:
         order=order,
         kernel=one_of("kernel", given["kernel"], KERNELS),
         bandwidth=bandwidth,
-        bandwidth_treatment=Bandwidth()
-        if own is None
-        else resolved_bandwidth("bandwidth_treatment", own, "frechet", order),
+        bandwidth_treatment=None if own is None else resolved_bandwidth("bandwidth_treatment", own, "frechet", order),
         quantile_rule=one_of("quantile_rule", given["quantile_rule"], QUANTILE_RULES),
         small_sample=None
         if given["small_sample"] is None

@@ -1,0 +1,140 @@
+"""One set of units of `r3d`: bandwidths, curves, uncertainty, functionals."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalsat.estimators.r3d_bandwidth import BandwidthReport, select_bandwidth, treatment_bandwidth
+from causalsat.estimators.r3d_design import R3dDesign
+from causalsat.estimators.r3d_fit import R3dFit, fit_curves
+from causalsat.estimators.r3d_functional_columns import FunctionalColumns, functional_columns
+from causalsat.estimators.r3d_functional_names import parsed_functionals
+from causalsat.estimators.r3d_functionals import FunctionalRow, functional_rows, side_draws
+from causalsat.estimators.r3d_inference import R3dInference, infer
+from causalsat.estimators.r3d_options import Bandwidth, R3dChoices
+from causalsat.progress import Progress
+from causalsat.study.unit_quantiles import warn_small_units
+
+POOLED = "pooled"
+
+
+@dataclass(frozen=True, eq=False)
+class R3dEstimate:
+    """Everything computed for one set of units.
+
+    Attributes
+    ----------
+    cutoff : str
+        The cutoff, or "pooled".
+    design : R3dDesign
+        The units.
+    h : np.ndarray
+        (2,) bandwidths right and left, or (2, M).
+    h_treatment : np.ndarray or None
+        (2,) bandwidths of the treatment.
+    selected, selected_treatment : BandwidthReport or None
+        How they were chosen; None for numbers of the user.
+    fit : R3dFit
+        Curves.
+    inference : R3dInference
+        Uncertainty.
+    columns : FunctionalColumns
+        Unit-level columns behind the functionals.
+    functionals : tuple of FunctionalRow
+        Effects on functionals.
+    """
+
+    cutoff: str
+    design: R3dDesign
+    h: np.ndarray
+    h_treatment: np.ndarray | None
+    selected: BandwidthReport | None
+    selected_treatment: BandwidthReport | None
+    fit: R3dFit
+    inference: R3dInference
+    columns: FunctionalColumns
+    functionals: tuple[FunctionalRow, ...]
+
+    @property
+    def window(self) -> np.ndarray:
+        """(n,) bool, units with weight in the (widest) window."""
+        widest = self.h.max(axis=1) if self.h.ndim == 2 else self.h
+        return np.asarray(np.abs(self.design.x) < np.where(self.design.treated, widest[0], widest[1]))
+
+
+def estimate(design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Progress) -> R3dEstimate:
+    """Fit one set of units."""
+    h, selected = outcome_bandwidth(design, choices)
+    h_treatment, selected_treatment = first_stage_bandwidth(design, choices, h)
+    functionals = parsed_functionals(choices.functionals, choices.thresholds)
+    columns = functional_columns(functionals, design)
+    fit = fit_curves(
+        design, h, estimator=choices.estimator, kernel=choices.kernel, order=choices.order, h_treatment=h_treatment,
+        extra=columns.values,
+    )  # fmt: skip
+    inference = infer(design, fit, choices, progress=progress)
+    rows: list[FunctionalRow] = []
+    if functionals:
+        rows = functional_rows(
+            functionals, columns, fit, side_draws(inference), quantiles=design.quantiles, level=choices.level
+        )
+    found = R3dEstimate(
+        cutoff, design, h, h_treatment, selected, selected_treatment, fit, inference, columns, tuple(rows)
+    )
+    _warn_small_units(found, choices)
+    return found
+
+
+def outcome_bandwidth(design: R3dDesign, choices: R3dChoices) -> tuple[np.ndarray, BandwidthReport | None]:
+    """Bandwidths of the curves: chosen by the rule, or as given."""
+    if not isinstance(choices.bandwidth, Bandwidth):
+        return choices.bandwidth, None
+    report = select_bandwidth(
+        design.x, design.treated, design.Q, design.cells, design.omega, design.sampling.cluster, choices.bandwidth,
+        kernel=choices.kernel, residuals=choices.residuals,
+    )  # fmt: skip
+    return report.h, report
+
+
+def first_stage_bandwidth(
+    design: R3dDesign, choices: R3dChoices, h: np.ndarray
+) -> tuple[np.ndarray | None, BandwidthReport | None]:
+    """Bandwidths of the treatment in a fuzzy design."""
+    if design.treatment is None:
+        return None, None
+    rule = choices.bandwidth_treatment
+    if isinstance(rule, np.ndarray):
+        return rule, None
+    if rule is None and not isinstance(choices.bandwidth, Bandwidth):
+        return (np.median(h, axis=1) if h.ndim == 2 else h), None
+    return treatment_bandwidth(
+        design.x, design.treated, design.treatment, design.omega, design.sampling.cluster,
+        Bandwidth() if rule is None else rule, h, kernel=choices.kernel, residuals=choices.residuals,
+    )  # fmt: skip
+
+
+def estimates(design: R3dDesign, choices: R3dChoices, progress: Progress) -> tuple[R3dEstimate, ...]:
+    """All units pooled, then each cutoff where there are several (other replicate numbers for each)."""
+    found = [estimate(design, choices, POOLED, progress)]
+    if design.cutoffs.size > 1:
+        from dataclasses import replace
+
+        for k, value in enumerate(design.cutoffs.tolist()):
+            own = replace(choices, seed=choices.seed + k + 1)
+            found.append(estimate(design.take(design.cutoff == k), own, f"{value:g}", progress))
+    return tuple(found)
+
+
+def refitted(found: R3dEstimate, choices: R3dChoices, **changes: Any) -> R3dEstimate:
+    """The same units with other choices."""
+    from dataclasses import replace
+
+    return estimate(found.design, replace(choices, **changes), found.cutoff, False)
+
+
+def _warn_small_units(found: R3dEstimate, choices: R3dChoices) -> None:
+    design = found.design
+    if design.draws is None or choices.quantile_rule != "type7" or choices.small_sample is not None:
+        return
+    warn_small_units(design.n_draws[found.window], design.quantiles)

@@ -1,0 +1,145 @@
+"""What the plots of an `R3dResult` show."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalsat.effects import rd_plots
+from causalsat.effects.rd_plots import Curve, Scatter
+from causalsat.effects.table import EffectTable
+from causalsat.errors import DataError, OptionError
+from causalsat.estimators.r3d_estimate import R3dEstimate, refitted
+from causalsat.estimators.r3d_options import R3dChoices
+from causalsat.estimators.r3d_words import heading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from causalsat.estimators.r3d_result import R3dResult
+
+_STEPS = 200
+_WIDTHS = (0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0)
+OPTIONS = {"rd": ("levels", "bins", "equal_counts"), "bandwidth": ("levels", "factors")}
+
+
+def draw(result: "R3dResult", kind: str, ax: "Axes | None", options: dict[str, Any]) -> "Axes":
+    """Dispatch of `R3dResult.plot`."""
+    unknown = set(options) - set(OPTIONS.get(kind, ()))
+    if unknown:
+        allowed = ", ".join(OPTIONS.get(kind, ())) or "none"
+        raise OptionError(f"plot(kind={kind!r}) has no option {', '.join(sorted(unknown))}; allowed: {allowed}.")
+    found, choices = result.estimates[0], result.choices
+    title = heading(found, choices)
+    if kind == "effect":
+        return rd_plots.plot_effect(_curve(result.table, "laqte"), title, ax)
+    if kind == "averages":
+        table = result.average_quantiles
+        return rd_plots.plot_averages([_curve(table, "above"), _curve(table, "below")], title, ax)
+    if kind == "rd":
+        return rd_plots.plot_rd(scatters(found, choices, **options), title, ax)
+    if kind == "bandwidth":
+        return rd_plots.plot_bandwidths(*bandwidth_path(found, choices, **options), ax)
+    h = found.h.max(axis=1) if found.h.ndim == 2 else found.h
+    if kind == "density":
+        return rd_plots.plot_running(found.design.x, (float(h[0]), float(h[1])), title, ax)
+    lonlat = found.design.sampling.lonlat
+    if lonlat is None:
+        raise DataError('plot(kind="map") needs the places of the units: r3d(..., coords=("longitude", "latitude")).')
+    return rd_plots.plot_units(lonlat, found.design.treated, found.window, title, ax)
+
+
+def _curve(table: EffectTable, term: str) -> Curve:
+    """Rows of one term (pooled where there are several cutoffs) along the quantiles."""
+    rows = table["term"] == term
+    if "cutoff" in table.columns:
+        rows &= table["cutoff"] == "pooled"
+    at = np.flatnonzero(rows)
+    nothing = np.full(at.size, np.nan)
+    band = [table[name][at] if name in table.columns else nothing for name in ("band_low", "band_high")]
+    return Curve(
+        table["quantile"][at], table["estimate"][at], table["conf_low"][at], table["conf_high"][at], *band, name=term
+    )
+
+
+def scatters(
+    found: R3dEstimate,
+    choices: R3dChoices,
+    levels: tuple[float, ...] = (0.1, 0.5, 0.9),
+    bins: int = 20,
+    equal_counts: bool = False,
+) -> list[Scatter]:
+    """Binned unit quantiles at the levels nearest to ``levels`` with the fitted polynomials."""
+    design = found.design
+    columns = sorted({int(np.argmin(np.abs(design.quantiles - level))) for level in levels})
+    made = []
+    for j in columns:
+        h = found.h[:, j] if found.h.ndim == 2 else found.h
+        bin_x, bin_y = _bins(design.x, design.Q[:, j], design.treated, bins, equal_counts)
+        fit_x, fit_y = _polynomials(found, choices, j, h)
+        name = f"q = {design.quantiles[j]:.3g}"
+        made.append(Scatter(design.x, design.Q[:, j], bin_x, bin_y, fit_x, fit_y, (float(h[0]), float(h[1])), name))
+    return made
+
+
+def _bins(
+    x: np.ndarray, y: np.ndarray, right: np.ndarray, bins: int, equal_counts: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means of x and y in bins of each side."""
+    at, value = [], []
+    for side in (~right, right):
+        if equal_counts:
+            edges = np.quantile(x[side], np.linspace(0.0, 1.0, bins + 1))
+        else:
+            edges = np.linspace(x[side].min(), x[side].max(), bins + 1)
+        which = np.clip(np.searchsorted(edges, x[side], side="right") - 1, 0, bins - 1)
+        size = np.bincount(which, minlength=bins)
+        kept = size > 0
+        at.append((np.bincount(which, x[side], bins) / np.maximum(size, 1))[kept])
+        value.append((np.bincount(which, y[side], bins) / np.maximum(size, 1))[kept])
+    return np.concatenate(at), np.concatenate(value)
+
+
+def _polynomials(found: R3dEstimate, choices: R3dChoices, j: int, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The local polynomial of one level on both sides, as fitted (weighted least squares in the window)."""
+    design = found.design
+    k = found.fit.columns.weights
+    k = k[j] if k.ndim == 2 else k
+    at, value = [], []
+    for side, reach in ((~design.treated, -h[1]), (design.treated, h[0])):
+        own = side & (k > 0.0)
+        root = np.sqrt(k[own])
+        columns = np.vander(design.x[own], choices.order + 1, increasing=True)
+        beta = np.linalg.lstsq(columns * root[:, None], design.Q[own, j] * root, rcond=None)[0]
+        grid = np.linspace(reach, -1e-12, _STEPS) if reach < 0.0 else np.linspace(0.0, reach, _STEPS)
+        at.append(grid)
+        value.append(np.vander(grid, choices.order + 1, increasing=True) @ beta)
+    return np.concatenate(at), np.concatenate(value)
+
+
+def bandwidth_path(
+    found: R3dEstimate,
+    choices: R3dChoices,
+    levels: tuple[float, ...] = (0.1, 0.5, 0.9),
+    factors: tuple[float, ...] = _WIDTHS,
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, float]:
+    """Effects at some levels and the p-value of no effect, refitted at multiples of the bandwidth."""
+    from causalsat.errors import SingularWindowError
+
+    design = found.design
+    columns = sorted({int(np.argmin(np.abs(design.quantiles - level))) for level in levels})
+    effects: dict[str, list[float]] = {f"q = {design.quantiles[j]:.3g}": [] for j in columns}
+    widths, p_values = [], []
+    for factor in factors:
+        try:
+            again = refitted(
+                found, choices, bandwidth=found.h * factor, tests=("nullity",), functionals=(), thresholds=()
+            )
+        except SingularWindowError:
+            continue
+        widths.append(float(np.mean(found.h * factor)))
+        p_values.append(again.inference.tests[0].p_value)
+        for name, j in zip(effects, columns, strict=True):
+            effects[name].append(float(again.inference.curve.estimate[j]))
+    return (
+        np.array(widths), {name: np.array(v) for name, v in effects.items()}, np.array(p_values), float(np.mean(found.h)),
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""What `r3d` returns: tables, tests, bandwidths, draws, checks, and what can be asked of the fit afterwards."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalsat.checks.result import CheckResult
+from causalsat.effects.table import EffectTable
+from causalsat.errors import OptionError, one_of
+from causalsat.estimators.r3d_estimate import R3dEstimate, refitted
+from causalsat.estimators.r3d_options import R3dChoices, resolved_bandwidth
+from causalsat.estimators.r3d_table import average_quantiles, build_table
+from causalsat.estimators.r3d_words import heading
+from causalsat.public import public
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+KINDS = ("effect", "averages", "rd", "bandwidth", "density", "map")
+
+
+@public
+@dataclass(frozen=True, repr=False)
+class R3dResult:
+    """Effects on the distributions inside units at a cutoff, their diagnostics, and the fit.
+
+    Attributes
+    ----------
+    table : EffectTable
+        Index method, quantile (and cutoff); terms "laqte", functionals, "first_stage"; bands over all quantiles.
+    checks : tuple of CheckResult
+        Density, covariates, effective units, mass points, atoms; with checks="full" placebo cutoffs and sensitivity.
+    estimates : tuple of R3dEstimate
+        All units pooled, then each cutoff.
+    choices : R3dChoices
+        Every choice, resolved.
+    """
+
+    table: EffectTable
+    checks: tuple[CheckResult, ...]
+    estimates: tuple[R3dEstimate, ...]
+    choices: R3dChoices
+
+    def __repr__(self) -> str:
+        return f"R3dResult\n{self.table}"
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the table's `meta` says."""
+        return self.table.meta
+
+    @property
+    def average_quantiles(self) -> EffectTable:
+        """Average quantile functions right ("above") and left ("below") of the cutoff, with bands."""
+        return average_quantiles(self.estimates, self.choices)
+
+    @property
+    def tests(self) -> "pd.DataFrame":
+        """Tests of the pooled curve: statistic, critical value, p-value, levels in the supremum."""
+        import pandas as pd
+
+        names = ("name", "statistic", "critical_value", "p_value", "n_levels", "test_range", "unavailable")
+        return pd.DataFrame(
+            [{n: getattr(t, n) for n in names} for t in self.estimates[0].inference.tests], columns=names
+        )
+
+    @property
+    def bandwidths(self) -> dict[str, Any]:
+        """Bandwidths by set of units, with every step of their choice (empty for numbers of the user)."""
+        found = {}
+        for one in self.estimates:
+            found[one.cutoff] = {
+                "h": one.h.tolist(),
+                "h_treatment": None if one.h_treatment is None else one.h_treatment.tolist(),
+                "selection": {} if one.selected is None else one.selected.notes(),
+                "selection_treatment": {} if one.selected_treatment is None else one.selected_treatment.notes(),
+                "n_window": one.inference.n_window.tolist(),
+                "n_effective": one.inference.n_effective.tolist(),
+            }
+        return found
+
+    @property
+    def draws(self) -> np.ndarray:
+        """(B, M) draws of the pooled effects, centred at zero."""
+        return self.estimates[0].inference.draws
+
+    @property
+    def sets(self) -> Any:
+        """Anderson-Rubin sets of fuzzy designs, None in sharp ones."""
+        return self.estimates[0].inference.sets
+
+    def refit(self, bandwidth: Any = None, **changes: Any) -> "R3dResult":
+        """The same units with another bandwidth, order, kernel, residuals, tests, ... (fields of ``choices``)."""
+        unknown = set(changes) - set(R3dChoices.__dataclass_fields__)
+        if unknown:
+            raise OptionError(f"refit cannot change {', '.join(sorted(unknown))}; call r3d again.")
+        if bandwidth is not None:
+            estimator, order = (
+                changes.get("estimator", self.choices.estimator),
+                changes.get("order", self.choices.order),
+            )
+            changes["bandwidth"] = resolved_bandwidth("bandwidth", bandwidth, estimator, order)
+        found = tuple(refitted(one, self.choices, **changes) for one in self.estimates)
+        from dataclasses import replace
+
+        choices = replace(self.choices, **changes)
+        return R3dResult(build_table(found, choices), (), found, choices)
+
+    def summary(self) -> str:
+        """Tests and functionals first, the table, assumptions, and every check that failed or cannot judge."""
+        lines = [heading(self.estimates[0], self.choices), ""]
+        for test in self.estimates[0].inference.tests:
+            answer = test.unavailable or f"statistic {test.statistic:.3f}, p = {test.p_value:.4f}"
+            lines.append(f"{test.name} over q in [{test.test_range[0]:.3g}, {test.test_range[1]:.3g}]: {answer}")
+        lines += ["", str(self.table), "", "Assumes: " + "; ".join(self.meta["assumptions"]) + "."]
+        for check in self.checks:
+            if check.passed is not True:
+                lines.append(f"{'failed' if check.passed is False else 'open'}: {check.name}: {check.text}")
+        passed, failed = (sum(c.passed is verdict for c in self.checks) for verdict in (True, False))
+        lines.append(f"{passed} checks passed, {failed} failed, {len(self.checks) - passed - failed} cannot judge.")
+        return "\n".join(lines)
+
+    def check(self, name: str, **options: Any) -> CheckResult:
+        """A check by name: one that was made, or one made now ("placebo_cutoffs", "bandwidth", "pre_period", ...)."""
+        from causalsat.estimators.r3d_checks import later_check
+
+        for found in self.checks:
+            if found.name == name and not options:
+                return found
+        return later_check(self.estimates[0], self.choices, name, options)
+
+    def plot(self, ax: "Axes | None" = None, kind: str = "effect", **options: Any) -> "Axes":
+        """A figure; returns the axes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            None draws on a new figure.
+        kind : str
+            "effect", "averages", "rd" (``levels=(.1, .5, .9)``, ``bins=20``, ``equal_counts=False``), "bandwidth"
+            (``levels=...``), "density", "map".
+        """
+        from causalsat.estimators import r3d_pictures
+
+        one_of("kind", kind, KINDS)
+        return r3d_pictures.draw(self, kind, ax, options)

@@ -1,0 +1,186 @@
+"""From estimates to the effect tables of `r3d`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalsat.effects.table import EffectTable
+from causalsat.estimators.r3d_estimate import R3dEstimate
+from causalsat.estimators.r3d_inference import CurveInference
+from causalsat.estimators.r3d_options import R3dChoices
+from causalsat.estimators.r3d_words import assumptions, estimand
+
+DRAWS_REASON = (
+    "the draws are centred at the estimate and lack the factor of the t law; intervals of r3d are t intervals, bands "
+    "come from the draws' suprema."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: index, numbers, band, and draws (B,) around the estimate."""
+
+    cutoff: str
+    quantile: float
+    term: str
+    estimate: float
+    std_error: float
+    low: float
+    high: float
+    p_value: float
+    df: float
+    n_obs: int
+    band: tuple[float, float] = (np.nan, np.nan)
+    reason: str | None = None
+    draws: np.ndarray | None = None
+
+
+def build_table(found: Sequence[R3dEstimate], choices: R3dChoices) -> EffectTable:
+    """The effect table: quantile effects with bands, functionals, first stages."""
+    rows = [row for one in found for row in (*curve_rows(one), *functional_rows(one), *first_stage_rows(one))]
+    index: dict[str, Any] = {"method": [choices.estimator] * len(rows), "quantile": [row.quantile for row in rows]}
+    if len(found) > 1:
+        index = {"cutoff": [row.cutoff for row in rows]} | index
+    covariance = np.full((len(rows), len(rows)), np.nan)
+    for one in found:
+        at = [i for i, row in enumerate(rows) if row.term == "laqte" and row.cutoff == one.cutoff]
+        covariance[np.ix_(at, at)] = one.inference.covariance[: len(at), : len(at)]
+    return _table(rows, index, choices, _meta(found, choices), found[0].inference.curve.critical, covariance)
+
+
+def average_quantiles(found: Sequence[R3dEstimate], choices: R3dChoices) -> EffectTable:
+    """The average quantile functions right ("above") and left ("below") of the cutoff, in the same schema."""
+    rows = []
+    for one in found:
+        for term, curve, side in zip(("above", "below"), one.fit.curves, one.inference.sides(), strict=True):
+            rows += [_curve_row(one, side, j, term, float(curve[j])) for j in range(curve.size)]
+    index: dict[str, Any] = {"method": [choices.estimator] * len(rows), "quantile": [row.quantile for row in rows]}
+    if len(found) > 1:
+        index = {"cutoff": [row.cutoff for row in rows]} | index
+    return _table(rows, index, choices, _meta(found, choices), found[0].inference.sides()[0].critical)
+
+
+def curve_rows(found: R3dEstimate) -> list[Row]:
+    """The effect at every quantile level."""
+    curve = found.inference.curve
+    return [_curve_row(found, curve, j, "laqte", float(curve.estimate[j])) for j in range(found.design.quantiles.size)]
+
+
+def functional_rows(found: R3dEstimate) -> list[Row]:
+    """The effect on every functional."""
+    n = int(found.window.sum())
+    return [
+        Row(
+            found.cutoff, np.nan, f.name, f.estimate, f.std_error, f.conf_low, f.conf_high, f.p_value, np.inf, n,
+            reason=f.reason or None,
+        )
+        for f in found.functionals
+    ]  # fmt: skip
+
+
+def first_stage_rows(found: R3dEstimate) -> list[Row]:
+    """The jump of the treatment, in fuzzy designs."""
+    stage = found.inference.first_stage
+    if stage is None:
+        return []
+    return [
+        Row(
+            found.cutoff, np.nan, "first_stage", float(stage.estimate[0]), float(stage.se[0]), float(stage.conf_low[0]),
+            float(stage.conf_high[0]), float(stage.p_value[0]), float(stage.df[0]), int(found.window.sum()),
+            reason=stage.unavailable.get(0), draws=stage.estimate[0] + stage.draws[:, 0],
+        )
+    ]  # fmt: skip
+
+
+def _curve_row(found: R3dEstimate, curve: CurveInference, j: int, term: str, estimate: float) -> Row:
+    return Row(
+        found.cutoff, float(found.design.quantiles[j]), term, estimate, float(curve.se[j]), float(curve.conf_low[j]),
+        float(curve.conf_high[j]), float(curve.p_value[j]), float(curve.df[j]), int(found.window.sum()),
+        band=(float(curve.band_low[j]), float(curve.band_high[j])), reason=curve.unavailable.get(j),
+        draws=estimate + curve.draws[:, j],
+    )  # fmt: skip
+
+
+def _table(
+    rows: Sequence[Row],
+    index: dict[str, Any],
+    choices: R3dChoices,
+    meta: dict[str, Any],
+    critical: float,
+    covariance: np.ndarray | None = None,
+) -> EffectTable:
+    b = max((row.draws.size for row in rows if row.draws is not None), default=0)
+    draws = [np.full(b, np.nan) if row.draws is None else row.draws for row in rows]
+    table = EffectTable.build(
+        index,
+        term=[row.term for row in rows],
+        estimate=[row.estimate for row in rows],
+        std_error=[row.std_error for row in rows],
+        n_obs=[row.n_obs for row in rows],
+        level=choices.level,
+        df=[row.df if row.df > 0.0 else np.inf for row in rows],
+        covariance=covariance,
+        draws=np.column_stack(draws) if b else None,
+        interval="t by effective degrees of freedom" if choices.critical == "t" else "normal by effective units",
+        conf=([row.low for row in rows], [row.high for row in rows]),
+        p_value=[row.p_value for row in rows],
+        unavailable={i: row.reason for i, row in enumerate(rows) if row.reason},
+        meta=meta | {"refused_intervals": dict.fromkeys(("percentile", "basic", "bca"), DRAWS_REASON)},
+    )
+    if choices.band is None:
+        return table
+    bands = np.array([row.band for row in rows])
+    return table.with_bands(
+        bands[:, 0], bands[:, 1], critical=critical, source=f"{choices.band} suprema of the draws over all quantiles"
+    )
+
+
+def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
+    import causalsat
+
+    first = found[0]
+    design, inference = first.design, first.inference
+    notes = {str(key): value for key, value in design.notes.items()}
+    return {
+        "estimator": "r3d",
+        "estimand": {one.cutoff: estimand(one.design, one.cutoff) for one in found}
+        if len(found) > 1
+        else estimand(design, first.cutoff),
+        "assumptions": assumptions(design),
+        "design": "sharp" if design.treatment is None else "fuzzy",
+        "order": choices.order,
+        "kernel": choices.kernel,
+        "h": {one.cutoff: _widths(one.h) for one in found} if len(found) > 1 else _widths(first.h),
+        "h_treatment": None if first.h_treatment is None else _widths(first.h_treatment),
+        "bandwidth": "given" if first.selected is None else first.selected.notes(),
+        "residuals": inference.residuals,
+        "df": float(np.nanmedian(inference.curve.df)),
+        "n_window": {"right": int(inference.n_window[0]), "left": int(inference.n_window[1])},
+        "n_effective": {"right": float(inference.n_effective[0]), "left": float(inference.n_effective[1])},
+        "n_units": design.n,
+        "n_clusters": int(inference.n_clusters),
+        "resampling": choices.bootstrap.scheme,
+        "n_boot": int(inference.curve.draws.shape[0]),
+        "n_failed": dict(inference.n_failed),
+        "band": choices.band or "none",
+        "critical": choices.critical,
+        "quantile_rule": choices.quantile_rule,
+        "small_sample": choices.small_sample or "none",
+        "donut": choices.donut,
+        "tie": choices.tie,
+        "compat": choices.compat or "none",
+        "n_input": design.n_input,
+        "dropped": dict(design.dropped),
+        "seed": choices.seed,
+        "versions": {"causalsat": causalsat.__version__},
+        "data_hash": design.data_hash,
+        "notes": notes | dict(inference.notes),
+    }
+
+
+def _widths(h: np.ndarray) -> Any:
+    if h.ndim == 2:
+        return {"right": h[0].tolist(), "left": h[1].tolist()}
+    return float(h[0]) if h[0] == h[1] else {"right": float(h[0]), "left": float(h[1])}
