@@ -58,8 +58,8 @@ class UnitDraws(ABC):
         """The units at ``rows`` only; no draw is copied."""
 
     @abstractmethod
-    def block(self, rows: np.ndarray) -> DrawBlock:
-        """Sorted draws of the units at ``rows``, padded to the longest."""
+    def block(self, rows: np.ndarray, *, ordered: bool = True) -> DrawBlock:
+        """Draws of the units at ``rows``, padded to the longest; in any order where ``ordered`` is false."""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -78,7 +78,7 @@ class UnitDraws(ABC):
         """(n,) int64 columns a unit takes in a block."""
         return self.sizes
 
-    def blocks(self, elements: int = _BLOCK) -> Iterator[DrawBlock]:
+    def blocks(self, elements: int = _BLOCK, *, ordered: bool = True) -> Iterator[DrawBlock]:
         """Blocks of units of like size, about ``elements`` draws each; units without draws are left out."""
         widths = self.widths()
         order = np.argsort(widths, kind="stable")
@@ -86,7 +86,7 @@ class UnitDraws(ABC):
         first = 0
         while first < order.size:
             last = _block_end(widths[order], first, elements)
-            yield self.block(order[first:last])
+            yield self.block(order[first:last], ordered=ordered)
             first = last
 
 
@@ -117,15 +117,15 @@ class RaggedDraws(UnitDraws):
         sums = np.concatenate([np.zeros(1), np.cumsum(self.weights)])
         return np.asarray(sums[self.starts + self.sizes] - sums[self.starts])
 
-    def block(self, rows: np.ndarray) -> DrawBlock:
-        """Sorted draws of the units at ``rows``, padded to the longest."""
+    def block(self, rows: np.ndarray, *, ordered: bool = True) -> DrawBlock:
+        """Draws of the units at ``rows``, padded to the longest."""
         sizes = self.sizes[rows]
         at = np.arange(int(sizes.max()))[None, :]
         inside = at < sizes[:, None]
         index = np.where(inside, self.starts[rows][:, None] + at, 0)
         values = np.where(inside, self.values[index], np.inf)
         weights = None if self.weights is None else np.where(inside, self.weights[index], 0.0)
-        return _sorted(rows, values, sizes, weights, self.counts)
+        return _sorted(rows, values, sizes, weights, self.counts, ordered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +161,8 @@ class MatrixDraws(UnitDraws):
         """(n,) k for every unit."""
         return np.full(len(self.sizes), self.values.shape[1], dtype=np.int64)
 
-    def block(self, rows: np.ndarray) -> DrawBlock:
-        """Sorted draws of the units at ``rows``."""
+    def block(self, rows: np.ndarray, *, ordered: bool = True) -> DrawBlock:
+        """Draws of the units at ``rows``."""
         values = np.asarray(self.values[self.index[rows]])
         if values.dtype.kind != "f" or values.dtype.itemsize < 4:
             values = values.astype(np.float64)
@@ -172,7 +172,7 @@ class MatrixDraws(UnitDraws):
             absent = np.isnan(values) | ~(weights > 0.0)
             weights = np.where(absent, 0.0, weights)
             values = np.where(absent, np.inf, values)
-        return _sorted(rows, values, self.sizes[rows], weights, self.counts)
+        return _sorted(rows, values, self.sizes[rows], weights, self.counts, ordered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ class BinnedDraws(UnitDraws):
         """(n,) k for every unit."""
         return np.full(len(self.sizes), self.values.size, dtype=np.int64)
 
-    def block(self, rows: np.ndarray) -> DrawBlock:
+    def block(self, rows: np.ndarray, *, ordered: bool = True) -> DrawBlock:
         """Values in increasing order with the counts of the units at ``rows``."""
         tallies = np.asarray(self.tallies[self.index[rows]], dtype=np.float64)
         values = np.broadcast_to(self.values[None, :], tallies.shape)
@@ -248,12 +248,15 @@ def grouped_draws(
     _check_weights(weights)
     lost = np.isnan(values) if weights is None else np.isnan(values) | np.isnan(weights)
     keep = ~lost if weights is None else ~lost & (weights > 0.0)
-    own = unit[keep]
-    order = np.arange(own.size) if bool((np.diff(own) >= 0).all()) else np.argsort(own, kind="stable")
-    sizes = np.bincount(own, minlength=n).astype(np.int64)
+    if not keep.all():
+        values, unit = values[keep], unit[keep]
+        weights = None if weights is None else weights[keep]
+    if bool((unit[1:] < unit[:-1]).any()):
+        order = np.argsort(unit, kind="stable")
+        values, weights = values[order], None if weights is None else weights[order]
+    sizes = np.bincount(unit, minlength=n).astype(np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)[:-1]])
-    kept = None if weights is None else weights[keep][order]
-    return RaggedDraws(values[keep][order], starts, sizes, kept, counts), int(lost.sum())
+    return RaggedDraws(values, starts, sizes, weights, counts), int(lost.sum())
 
 
 def matrix_draws(values: np.ndarray, weights: np.ndarray | None = None) -> tuple[MatrixDraws, int]:
@@ -300,11 +303,14 @@ def _block_end(widths: np.ndarray, first: int, elements: int) -> int:
 
 
 def _sorted(
-    rows: np.ndarray, values: np.ndarray, sizes: np.ndarray, weights: np.ndarray | None, counts: bool
+    rows: np.ndarray, values: np.ndarray, sizes: np.ndarray, weights: np.ndarray | None, counts: bool, ordered: bool
 ) -> DrawBlock:
+    # Sorting also moves absent draws to the end, so an unsorted block must have none.
+    if not ordered and bool((sizes == values.shape[1]).all()):
+        return DrawBlock(rows, values, sizes, weights, counts)
     if weights is None:
         return DrawBlock(rows, np.sort(values, axis=1), sizes)
-    order = np.argsort(values, axis=1, kind="stable")
+    order = np.argsort(values, axis=1)
     return DrawBlock(rows, np.take_along_axis(values, order, 1), sizes, np.take_along_axis(weights, order, 1), counts)
 
 

@@ -50,7 +50,7 @@ def unit_functional(draws: UnitDraws, name: str, *arguments: float, rule: str = 
         ends = unit_quantiles(draws, np.array(arguments if name == "range" else (0.25, 0.75)), rule=rule)
         return np.asarray(ends[:, 1] - ends[:, 0])
     found = np.full(len(draws), np.nan)
-    for block in draws.blocks():
+    for block in draws.blocks(ordered=name not in _UNORDERED):
         found[block.rows] = _FUNCTIONALS[name](block, *arguments)
     return found
 
@@ -135,6 +135,7 @@ _FUNCTIONALS: dict[str, Callable[..., np.ndarray]] = {
     "share_bottom": _lorenz,
     "exceed": _exceed,
 }
+_UNORDERED = ("mean", "variance", "sd", "exceed")
 _ARGUMENTS = {"iqr": 0, "range": 2, "mean": 0, "variance": 0, "sd": 0, "gini": 0}
 
 

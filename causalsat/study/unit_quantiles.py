@@ -145,9 +145,10 @@ def half_coefficients(n: int, levels: np.ndarray) -> tuple[np.ndarray, np.ndarra
     subset = np.zeros((m, n))
     sums = np.ones(m)
     logs = np.concatenate([np.zeros(1), np.cumsum(np.log(np.arange(1, n + 1)))])
+    ranks = np.stack([low + 1, np.minimum(low + 2, k)])
+    by_rank = {j: _rank_probabilities(j, k, n, logs) for j in np.unique(ranks).tolist()}
     for i in range(m):
-        first = _rank_probabilities(int(low[i]) + 1, k, n, logs)
-        second = _rank_probabilities(min(int(low[i]) + 2, k), k, n, logs)
+        first, second = by_rank[int(ranks[0, i])], by_rank[int(ranks[1, i])]
         sums[i] = first.sum()
         subset[i] = (1.0 - blend[i]) * first / first.sum() + blend[i] * second / second.sum()
     return (n * table - k * subset) / (n - k), sums
@@ -295,6 +296,9 @@ def weighted_quantiles(
     if rule != "type7" and not counts:
         alpha = _ALPHA[rule]
         effective = total**2 / float((weights**2).sum())
+        # Among equal draws the order would matter, so the lighter come first whatever the order of the rows.
+        if bool((values[1:] == values[:-1]).any()):
+            weights = weights[np.lexsort((weights, values))]
         centre = (np.cumsum(weights) - 0.5 * weights) / total
         at = (effective * centre + 0.5 - alpha) / (effective + 1.0 - 2.0 * alpha)
         return np.interp(levels, at, values)

@@ -380,3 +380,18 @@ def test_functionals_of_given_quantiles():
     np.testing.assert_allclose(unit_functional(matrix_as_draws(matrix), "gini"), 1 / 3, atol=2e-3)
     given = QuantileMatrix(matrix.values, levels, means=np.array([3.0, 4.0]))
     assert matrix_means(given).tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("rule", sorted(NUMPY))
+def test_order_of_draws_changes_nothing_among_ties(rule):
+    rng = np.random.default_rng(11)
+    z, w = rng.integers(0, 4, 30).astype(float), rng.uniform(0.1, 3, 30)
+    shuffle = rng.permutation(30)
+    a, b = ragged_draws([z], [w])[0], ragged_draws([z[shuffle]], [w[shuffle]])[0]
+    np.testing.assert_allclose(unit_quantiles(a, LEVELS, rule=rule), unit_quantiles(b, LEVELS, rule=rule), atol=1e-9)
+
+
+def test_shares_need_no_order():
+    draws = matrix_draws(np.array([[3.0, 1.0, 2.0], [5.0, np.nan, 1.0]]))[0]
+    assert unit_functional(draws, "exceed", 1.5).tolist() == [2 / 3, 0.5]
+    np.testing.assert_allclose(unit_functional(draws, "variance"), [2 / 3, 4.0])
