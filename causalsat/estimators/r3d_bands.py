@@ -1,0 +1,104 @@
+"""Order statistics of sups of draws, and intervals and bands of many numbers with one law of draws."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_FAILED = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class CurveInference:
+    """Uncertainty of K numbers with one law of draws.
+
+    Attributes
+    ----------
+    estimate, se, df : np.ndarray
+        (K,) estimates, analytic standard errors (NaN where zero), effective degrees of freedom.
+    conf_low, conf_high, p_value : np.ndarray
+        (K,) pointwise intervals and p-values against zero, from t with ``df`` (critical="normal": the normal law).
+    band_low, band_high : np.ndarray
+        (K,) uniform band; NaN without one (band=None, or columns that are no curve).
+    critical : float
+        c of the band: in standard errors (studentized) or in units of the outcome (constant); NaN without a band.
+    draws : np.ndarray
+        (B, K) draws centred at zero, before the factor of the t law; NaN rows failed.
+    factors : np.ndarray
+        (B, 1) or (B, K): sqrt(df / chi2_df) by which sups and quantiles of |draws| are multiplied; ones for the
+        normal law and for refitted draws.
+    unavailable : dict
+        Column to the reason why it has no standard error.
+    """
+
+    estimate: np.ndarray
+    se: np.ndarray
+    df: np.ndarray
+    conf_low: np.ndarray
+    conf_high: np.ndarray
+    p_value: np.ndarray
+    band_low: np.ndarray
+    band_high: np.ndarray
+    critical: float
+    draws: np.ndarray
+    factors: np.ndarray
+    unavailable: dict[int, str]
+
+    def scaled(self) -> np.ndarray:
+        """(B, K) draws times factors: draws whose law is that of the studentized estimate times its standard error."""
+        return self.draws * self.factors
+
+
+def order_statistic(sups: np.ndarray, level: float) -> float:
+    """The ceil(level (B + 1))-th smallest of B sups; failed draws (NaN) are left out, NaN where too many failed."""
+    fine = sups[np.isfinite(sups)]
+    place = math.ceil(level * (fine.size + 1) - 1e-9)
+    if fine.size < (1.0 - MAX_FAILED) * sups.size or place > fine.size:
+        return math.nan
+    return float(np.partition(fine, place - 1)[place - 1])
+
+
+def share_above(sups: np.ndarray, statistic: float) -> float:
+    """(1 + #{T_b >= T}) / (B + 1) over the draws that did not fail; NaN where too many failed."""
+    fine = sups[np.isfinite(sups)]
+    if not np.isfinite(statistic) or fine.size < (1.0 - MAX_FAILED) * sups.size:
+        return math.nan
+    return (1.0 + float((fine >= statistic).sum())) / (fine.size + 1.0)
+
+
+def curve_inference(
+    estimate: np.ndarray,
+    se: np.ndarray,
+    df: np.ndarray,
+    draws: np.ndarray,
+    factors: np.ndarray,
+    *,
+    level: float,
+    critical: str,
+    band: str | None,
+    live: np.ndarray,
+    reason: str,
+) -> CurveInference:
+    """Intervals from t (or the normal law) and a sup band over the columns where ``live`` holds.
+
+    The studentized band is estimate +- c se with c the order statistic of max |G_b| / se over the curve; the constant
+    band estimate +- c with c that of max |G_b|.
+    """
+    from scipy import stats
+
+    se = np.where(live, se, np.nan)
+    law = stats.t(df) if critical == "t" else stats.norm()
+    reach = law.ppf(0.5 * (1.0 + level)) * se
+    p_value = 2.0 * law.sf(np.abs(estimate) / se)
+    blank = np.full(estimate.size, np.nan)
+    c, low, high = math.nan, blank, blank
+    if band is not None and live.any():
+        scale = se[live] if band == "studentized" else np.ones(int(live.sum()))
+        own = factors if factors.shape[1] == 1 else factors[:, live]
+        c = order_statistic((np.abs(draws[:, live]) / scale[None, :] * own).max(axis=1), level)
+        width = np.where(live, c * (se if band == "studentized" else 1.0), np.nan)
+        low, high = estimate - width, estimate + width
+    unavailable = {int(j): reason for j in np.flatnonzero(~live)}
+    return CurveInference(
+        estimate, se, df, estimate - reach, estimate + reach, p_value, low, high, c, draws, factors, unavailable
+    )

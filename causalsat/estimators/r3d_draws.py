@@ -1,0 +1,158 @@
+"""Draws of the errors of all limits: one multiplier per cluster for all columns and both sides, or refits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalsat.estimators.r3d_contributions import Contributions
+from causalsat.inference.options import Bootstrap
+from causalsat.inference.resampling import counter_based, run_key
+from causalsat.inference.schemes import bucket
+
+# Replicates are numbered below 2^31, so these streams meet none of their keys.
+_SECOND, _SCALE = 2**31 + 1, 2**31 + 2
+_RANK = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """Gaussian or other multipliers of g clusters.
+
+    Gaussian draws of columns C come through its triangular factor R (diagonal >= 0), because Xi C and N(0, I) R have
+    the same law; it is unique, and used, when C has full column rank and fewer columns than clusters.
+
+    Attributes
+    ----------
+    jump : np.ndarray
+        (g, K) contributions to the jumps; columns that vanish are zero.
+    plus : np.ndarray
+        (g, K) contributions to the limits from the right.
+    treatment : np.ndarray or None
+        (g,) contributions to the jump of the treatment.
+    law : str
+        Law of the multipliers.
+    n, seed : int
+        Replicates and seed.
+    """
+
+    jump: np.ndarray
+    plus: np.ndarray
+    treatment: np.ndarray | None
+    law: str
+    n: int
+    seed: int
+
+    def jumps(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """(B, K) draws of the jumps and (B,) of the treatment's jump."""
+        columns, live = self._columns()
+        factor = self._factor(columns[:, live])
+        out = np.zeros((self.n, columns.shape[1]))
+        out[:, live] = self._drawn(columns[:, live] if factor is None else factor, None)
+        k = self.jump.shape[1]
+        return out[:, :k], None if self.treatment is None else out[:, k]
+
+    def right(self) -> np.ndarray:
+        """(B, K) draws of the limits from the right, jointly with ``jumps``.
+
+        Where the jumps came through a factor, the right limits are their projection on the same normals plus an
+        independent rest.
+        """
+        columns, live = self._columns()
+        factor = self._factor(columns[:, live])
+        if factor is None:
+            return self._drawn(self.plus, None)
+        Q, R = np.linalg.qr(columns[:, live])
+        Q = Q * _signs(R)[None, :]
+        along = Q.T @ self.plus
+        rest = self.plus - Q @ along
+        used = np.linalg.norm(rest, axis=0) > _RANK * np.maximum(np.linalg.norm(self.plus, axis=0), 1e-300)
+        out = self._drawn(along, None)
+        if used.any():
+            own = self._factor(rest[:, used])
+            out[:, used] += self._drawn(rest[:, used] if own is None else own, _SECOND)
+        return out
+
+    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
+        columns = self.jump if self.treatment is None else np.column_stack([self.jump, self.treatment])
+        return columns, np.any(columns != 0.0, axis=0)
+
+    def _factor(self, columns: np.ndarray) -> np.ndarray | None:
+        """The triangular factor where it stands for the columns, else None."""
+        g, k = columns.shape
+        if self.law != "normal" or g <= k or k == 0:
+            return None
+        R = np.linalg.qr(columns, mode="r")
+        if (np.abs(np.diagonal(R)) < _RANK * np.linalg.norm(columns, axis=0)).any():
+            return None
+        return _signs(R)[:, None] * R
+
+    def _drawn(self, scores: np.ndarray, stream: int | None) -> np.ndarray:
+        return multiplied(scores, self.law, self.n, self.seed, stream)
+
+
+def _signs(R: np.ndarray) -> np.ndarray:
+    return np.where(np.diagonal(R) < 0.0, -1.0, 1.0)
+
+
+def multiplied(scores: np.ndarray, law: str, n: int, seed: int, stream: int | None = None) -> np.ndarray:
+    """(n, K) sums of multipliers times the scores (u, K).
+
+    Replicate b depends on (seed, stream, b) alone: the first draws of a longer run are the draws of a shorter one.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from causalsat.kernels import r3d_draws, weights
+    from causalsat.kernels.precision import float64
+
+    u, k = scores.shape
+    if k == 0:
+        return np.zeros((n, 0))
+    with float64(), counter_based():
+        key = run_key(seed) if stream is None else jax.random.fold_in(run_key(seed), stream)
+        padded = jnp.asarray(np.vstack([scores, np.zeros((bucket(u) - u, k))]))
+        real = jnp.asarray((np.arange(bucket(u)) < u).astype(np.float64))
+        sampler = getattr(weights, law)
+        parts = [
+            np.asarray(r3d_draws.score_bundle(key, jnp.uint32(first), real, padded, sampler=sampler))
+            for first in range(0, n, r3d_draws.BUNDLE)
+        ]
+    return np.concatenate(parts)[:n]
+
+
+def chi_square_factors(df: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """(n, 1) or (n, K) factors sqrt(df / chi2_df): what turns normal draws into t draws.
+
+    One uniform per replicate, its own stream, goes through the quantile function of every df, so that columns with
+    equal df share the factor and columns with different ones move together.
+    """
+    import jax
+    import jax.numpy as jnp
+    from scipy import special
+
+    from causalsat.kernels.precision import float64
+    from causalsat.kernels.r3d_draws import BUNDLE, uniform_bundle
+
+    with float64(), counter_based():
+        key = jax.random.fold_in(run_key(seed), _SCALE)
+        parts = [np.asarray(uniform_bundle(key, jnp.uint32(first))) for first in range(0, n, BUNDLE)]
+    levels = np.concatenate(parts)[:n]
+    fine = np.where(np.isfinite(df) & (df > 0.0), df, np.nan)
+    if np.isnan(fine).all():
+        return np.ones((n, 1))
+    values, code = np.unique(np.round(fine, 9), return_inverse=True)
+    half = 0.5 * values[~np.isnan(values)]
+    factors = np.ones((n, values.size))
+    factors[:, ~np.isnan(values)] = np.sqrt(half / special.gammaincinv(half[None, :], levels[:, None]))
+    return factors if half.size == 1 and not np.isnan(fine).any() else factors[:, code.reshape(-1)]
+
+
+def law_of(bootstrap: Bootstrap) -> str:
+    """Law of the multipliers: normal, or Rademacher for "wild", unless one is named."""
+    return bootstrap.law or ("rademacher" if bootstrap.scheme == "wild" else "normal")
+
+
+def multipliers(C: Contributions, live: np.ndarray, moves: bool, bootstrap: Bootstrap, seed: int) -> Multipliers:
+    """Multipliers of contributions; columns outside ``live`` (K,), and a treatment that does not move, draw zeros."""
+    treatment = C.treatment if moves else None
+    return Multipliers(np.where(live[None, :], C.jump, 0.0), C.plus, treatment, law_of(bootstrap), bootstrap.n, seed)
