@@ -128,7 +128,7 @@ def select_bandwidth(
     kernel : str
         "triangular", "epanechnikov" or "uniform".
     residuals : str
-        "hc0", "hc1", "hc2" or "hc3"; within clusters the factor is still each unit's own.
+        "hc0", "hc1", "hc2" or "hc3"; with clusters CR0, CR1, CR2 or CR3 of each side.
 
     Raises
     ------
@@ -211,7 +211,6 @@ class _Search:
 
     sides: tuple[Side, Side]
     x: np.ndarray
-    omega: np.ndarray
     cells: np.ndarray
     rule: Bandwidth
     kernel: str
@@ -224,11 +223,12 @@ class _Search:
         cls, x: np.ndarray, right: np.ndarray, Q: np.ndarray, cells: np.ndarray, omega: np.ndarray,
         groups: np.ndarray | None, rule: Bandwidth, kernel: str, residuals: str,
     ) -> "_Search":  # fmt: skip
+        weights_given = omega
         used = np.asarray(omega, dtype=np.float64) > 0.0
         x, omega = np.asarray(x, dtype=np.float64)[used], np.asarray(omega, dtype=np.float64)[used]
         right = np.asarray(right, dtype=bool)[used]
         columns = np.asarray(Q, dtype=np.float64)[used]
-        if not (np.isfinite(columns).all() and np.isfinite(x).all() and np.isfinite(omega).all()):
+        if not all(np.isfinite(np.asarray(a, dtype=np.float64)).all() for a in (columns, x, weights_given)):
             raise DataError(
                 "a bandwidth needs finite running variable, weights and outcomes; some are NaN or infinite."
             )
@@ -241,7 +241,7 @@ class _Search:
         )
         m = columns.shape[1]
         weights = np.ones(1) if m == 1 else np.asarray(cells, dtype=np.float64)
-        return cls((sides[0], sides[1]), x, omega, weights, rule, kernel, (columns**2).sum(axis=0), [], [])
+        return cls((sides[0], sides[1]), x, weights, rule, kernel, (columns**2).sum(axis=0), [], [])
 
     @property
     def n(self) -> int:
@@ -257,7 +257,7 @@ class _Search:
         """(2,) bandwidth of the variances."""
         for side in self.sides:
             side.least(self.rule.order + 4)
-        rule_of_thumb = preliminary_bandwidth(self.x, self.omega, self.kernel)
+        rule_of_thumb = preliminary_bandwidth(self.x, self.kernel)
         return self.widen("c", self.cap("c", np.full(2, rule_of_thumb)))
 
     def reach_quantile(self) -> np.ndarray:

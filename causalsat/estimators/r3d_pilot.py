@@ -11,6 +11,7 @@ from causalsat.errors import NumericalError, OptionError, SingularWindowError, c
 SIDES = ("right", "left")
 _PRELIMINARY = {"triangular": 2.576, "epanechnikov": 2.34, "uniform": 1.843}
 _RCOND = 1e-12
+_FREE = 1e-8
 _CELLS = 400_000
 
 
@@ -92,29 +93,31 @@ class Side:
         return float(self.distinct[-1]) * (1.0 + 1.0 / need)
 
     def reach_quantile(self, level: float) -> float:
-        """Quantile of |x| with the unit weights."""
-        return float(weighted_quantiles(np.abs(self.x), self.omega, np.array([level]))[0])
+        """Quantile of |x|."""
+        return float(np.quantile(np.abs(self.x), level))
 
     def size(self, h: float, order: int) -> tuple[int, float]:
         """Units with positive weight at ``h``, and 1 / sum of squared weights of the limit (0 where it has none)."""
         u, weights = self.window(h)
         if self.held(h) <= order:
             return u.size, 0.0
-        maps, _ = _linear_maps(u, weights, order, self.name, h)
-        return u.size, 1.0 / float(maps[0] @ maps[0])
+        rows, _, root = _linear_maps(u, weights, order, self.name, h)
+        return u.size, 1.0 / float(np.sum((rows[0] * root) ** 2))
 
     def coefficient(self, h: float, order: int, nu: int, chosen: np.ndarray | None = None) -> Coefficient:
         """Coefficient ``nu`` of the local polynomial of ``order`` at bandwidth ``h`` in the ``chosen`` columns."""
         u, weights = self.window(h)
-        maps, leverage = _linear_maps(u, weights, order, self.name, h)
-        own = maps[nu] * residual_factor(self.residuals, leverage, u.size, order + 1)
+        rows, basis, root = _linear_maps(u, weights, order, self.name, h)
+        maps = rows * root[None, :]
+        codes = None if self.groups is None else np.unique(self.groups[: u.size], return_inverse=True)[1]
+        own = root * corrected(rows[nu], basis, self.residuals, codes)
         outcome = self.columns[: u.size]
         if chosen is not None and chosen.size < outcome.shape[1]:
             outcome = outcome[:, chosen]
         beta = maps @ outcome
         design = np.vander(u, order + 1, increasing=True)
-        total = self._squares if self.groups is None else self._squares_of_groups
-        return Coefficient(beta[nu], total(outcome, design, beta, own), float(maps[nu] @ u ** (order + 1)))
+        variance = _squares(outcome, design, beta, own, codes)
+        return Coefficient(beta[nu], variance, float(maps[nu] @ u ** (order + 1)))
 
     def window(self, h: float) -> tuple[np.ndarray, np.ndarray]:
         """Scaled x / h and the weights of the units of positive weight, which come first."""
@@ -122,26 +125,6 @@ class Side:
         u = self.x[:size] / h
         weights = self.omega[:size] * kernel_weights(u, self.kernel)
         return u, weights
-
-    def _squares(self, outcome: np.ndarray, design: np.ndarray, beta: np.ndarray, own: np.ndarray) -> np.ndarray:
-        total = np.zeros(outcome.shape[1])
-        for part in _parts(outcome.shape[0], outcome.shape[1]):
-            residuals = outcome[part] - design[part] @ beta
-            total += own[part] ** 2 @ residuals**2
-        return total
-
-    def _squares_of_groups(
-        self, outcome: np.ndarray, design: np.ndarray, beta: np.ndarray, own: np.ndarray
-    ) -> np.ndarray:
-        codes = np.unique(np.asarray(self.groups)[: own.size], return_inverse=True)[1]
-        ordered = np.argsort(codes, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(codes[ordered]) != 0])
-        total = np.zeros(outcome.shape[1])
-        for part in _parts(outcome.shape[1], own.size):
-            terms = (outcome[:, part] - design @ beta[:, part]) * own[:, None]
-            sums = np.add.reduceat(terms[ordered], starts, axis=0)
-            total[part] = np.einsum("ij,ij->j", sums, sums)
-        return total
 
 
 def kernel_weights(u: np.ndarray, kernel: str) -> np.ndarray:
@@ -154,54 +137,60 @@ def kernel_weights(u: np.ndarray, kernel: str) -> np.ndarray:
     return np.where(size <= 1.0, 0.5, 0.0)
 
 
-def residual_factor(residuals: str, leverage: np.ndarray, n_window: int, n_columns: int) -> np.ndarray:
-    """(m,) factors of the residuals: hc0 1, hc1 by degrees of freedom, hc2 and hc3 by leverage.
+def corrected(row: np.ndarray, basis: np.ndarray, residuals: str, codes: np.ndarray | None) -> np.ndarray:
+    """(m,) a linear map of weighted residuals with the small-sample correction of its variance folded in.
 
-    A unit that its polynomial must pass through has residual zero and keeps a finite factor.
+    With H = q q' the symmetric hat matrix, groups g contribute row_g' (I - H_gg)^(-1/2) e_g for "hc2" (CR2 of Bell and
+    McCaffrey 2002) and row_g' (I - H_gg)^(-1) e_g for "hc3" (CR3); units on their own give HC2 and HC3. "hc1" scales
+    by degrees of freedom. H_gg has rank p + 1, so only (p + 1) x (p + 1) matrices are taken apart. A unit that its
+    polynomial must pass through has residual zero and keeps a finite factor.
+
+    Parameters
+    ----------
+    row : np.ndarray
+        (m,) the map, before the roots of the kernel weights.
+    basis : np.ndarray
+        (m, p + 1) orthonormal columns q.
+    residuals : str
+        "hc0", "hc1", "hc2" or "hc3".
+    codes : np.ndarray or None
+        (m,) group codes 0..G-1, ascending groups each present.
     """
+    m, k = basis.shape
     if residuals == "hc0":
-        return np.ones_like(leverage)
+        return row
     if residuals == "hc1":
-        return np.full_like(leverage, math.sqrt(n_window / max(n_window - n_columns, 1)))
-    free = np.maximum(1.0 - leverage, 1e-8)
-    return np.asarray(free**-0.5 if residuals == "hc2" else 1.0 / free)
+        free, groups = max(m - k, 1), m if codes is None else int(codes.max()) + 1
+        return np.asarray(row * math.sqrt(m / free if codes is None else (m - 1) / free * groups / max(groups - 1, 1)))
+    power = -0.5 if residuals == "hc2" else -1.0
+    if codes is None:
+        return np.asarray(row * np.maximum(1.0 - np.einsum("ij,ij->i", basis, basis), _FREE) ** power)
+    ordered, starts = _blocks(codes)
+    q, own = basis[ordered], row[ordered]
+    gram = np.add.reduceat(q[:, :, None] * q[:, None, :], starts, axis=0)
+    cross = np.add.reduceat(q * own[:, None], starts, axis=0)
+    values, vectors = np.linalg.eigh(gram)
+    gain = np.maximum(1.0 - values, _FREE) ** power - 1.0
+    gain = np.where(values > 1e-9, gain / np.where(values > 1e-9, values, 1.0), -power)
+    step = np.einsum("gij,gj,gkj,gk->gi", vectors, gain, vectors, cross, optimize=True)
+    return np.asarray(row + np.einsum("ij,ij->i", basis, step[codes]))
 
 
-def preliminary_bandwidth(x: np.ndarray, omega: np.ndarray, kernel: str) -> float:
-    """Rule-of-thumb bandwidth C_K min(sd, IQR / 1.349) n_d^(-1/5), with n_d the number of distinct x.
-
-    Silverman's 1.06 carried to the kernel; sd and quartiles use the unit weights.
+def preliminary_bandwidth(x: np.ndarray, kernel: str) -> float:
+    """Rule-of-thumb bandwidth C_K min(sd, IQR / 1.349) n_d^(-1/5), n_d distinct x: Silverman's 1.06 for the kernel.
 
     Parameters
     ----------
     x : np.ndarray
         (n,) running variable minus cutoff, in its own units.
-    omega : np.ndarray
-        (n,) positive unit weights.
     kernel : str
         "triangular", "epanechnikov" or "uniform".
     """
-    share = omega * (omega.size / omega.sum())
-    mean = float(share @ x) / x.size
-    sd = math.sqrt(float(share @ (x - mean) ** 2) / max(x.size - 1, 1))
-    low, high = weighted_quantiles(x, omega, np.array([0.25, 0.75]))
-    spread = (high - low) / 1.349
+    sd = float(np.std(x, ddof=1)) if x.size > 1 else 0.0
+    low, high = np.quantile(x, [0.25, 0.75])
+    spread = float(high - low) / 1.349
     spread = min(sd, spread) if spread > 0.0 else sd
     return float(_PRELIMINARY[kernel] * spread * np.unique(x).size ** -0.2)
-
-
-def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Type 7 quantiles with weights rescaled to sum n (equal weights: `numpy.quantile`)."""
-    order = np.argsort(values, kind="stable")
-    n = values.size
-    reached = np.cumsum(weights[order]) * (n / weights.sum())
-    position = 1.0 + (n - 1) * levels
-    floor = np.floor(position + 1e-12 * n)
-    low, high = (
-        values[order][np.minimum(np.searchsorted(reached, at - 1e-9 * n, side="left"), n - 1)]
-        for at in (floor, floor + 1.0)
-    )
-    return np.asarray(low + np.maximum(position - floor, 0.0) * (high - low))
 
 
 def kernel_constants(kernel: str, order: int) -> tuple[float, float]:
@@ -292,7 +281,9 @@ def population_bandwidth(
     return float((noise / (2 * (order + 1) * n * squared)) ** (1.0 / (2 * order + 3)))
 
 
-def _linear_maps(u: np.ndarray, weights: np.ndarray, order: int, name: str, h: float) -> tuple[np.ndarray, np.ndarray]:
+def _linear_maps(
+    u: np.ndarray, weights: np.ndarray, order: int, name: str, h: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # QR of the weighted columns: the Gram of u^0..u^7 on [0, 1] would lose ten digits.
     root = np.sqrt(weights)
     q, r = np.linalg.qr(np.vander(u, order + 1, increasing=True) * root[:, None])
@@ -302,7 +293,29 @@ def _linear_maps(u: np.ndarray, weights: np.ndarray, order: int, name: str, h: f
             f"the pilot regression of order {order} {name} of the cutoff is singular at bandwidth {h:.6g} "
             f"({u.size} units): the running variable has nearly tied values. Give the bandwidth as a number."
         )
-    return np.linalg.solve(r, q.T) * root[None, :], np.einsum("ij,ij->i", q, q)
+    return np.linalg.solve(r, q.T), q, root
+
+
+def _squares(
+    outcome: np.ndarray, design: np.ndarray, beta: np.ndarray, own: np.ndarray, codes: np.ndarray | None
+) -> np.ndarray:
+    total = np.zeros(outcome.shape[1])
+    if codes is None:
+        for part in _parts(outcome.shape[0], outcome.shape[1]):
+            residuals = outcome[part] - design[part] @ beta
+            total += own[part] ** 2 @ residuals**2
+        return total
+    ordered, starts = _blocks(codes)
+    for part in _parts(outcome.shape[1], own.size):
+        terms = (outcome[:, part] - design @ beta[:, part]) * own[:, None]
+        sums = np.add.reduceat(terms[ordered], starts, axis=0)
+        total[part] = np.einsum("ij,ij->j", sums, sums)
+    return total
+
+
+def _blocks(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    ordered = np.argsort(codes, kind="stable")
+    return ordered, np.flatnonzero(np.r_[True, np.diff(codes[ordered]) != 0])
 
 
 def _parts(length: int, other: int) -> Iterator[slice]:

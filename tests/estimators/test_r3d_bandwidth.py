@@ -22,7 +22,6 @@ from causalsat.estimators.r3d_pilot import (
     kernel_weights,
     population_bandwidth,
     preliminary_bandwidth,
-    weighted_quantiles,
 )
 
 KERNELS = ("triangular", "epanechnikov", "uniform")
@@ -191,6 +190,29 @@ def test_clusters():
     np.testing.assert_allclose(alone.V, joined.V / 3.0, rtol=1e-10)
 
 
+def dense_gap(design, k, groups, errors, nu, residuals):
+    """Contribution of every cluster, its block of the hat matrix taken apart as a whole."""
+    maps = np.linalg.solve(design.T @ (design * k[:, None]), (design * k[:, None]).T)[nu]
+    hat = design @ np.linalg.solve(design.T @ (design * k[:, None]), (design * k[:, None]).T)
+    present = np.unique(groups)
+    scale = 1.0
+    if residuals == "hc1":
+        n, p = design.shape
+        scale = math.sqrt((n - 1) / (n - p) * present.size / (present.size - 1))
+    sums = []
+    for g in present:
+        rows = np.flatnonzero(groups == g)
+        block, e = np.eye(rows.size) - hat[np.ix_(rows, rows)], errors[rows]
+        if residuals == "hc3":
+            e = np.linalg.solve(block, e)
+        if residuals == "hc2":
+            root = np.sqrt(k[rows])
+            values, vectors = np.linalg.eigh(root[:, None] * block / root[None, :])
+            e = (vectors * values**-0.5) @ (vectors.T @ (root * e)) / root
+        sums.append(scale * maps[rows] @ e)
+    return np.array(sums)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("residuals", ["hc0", "hc1", "hc2", "hc3"])
 @pytest.mark.parametrize("grouped", [False, True])
@@ -209,14 +231,8 @@ def test_coefficients_are_those_of_weighted_least_squares(kernel, residuals, gro
         fit = sm.WLS(outcome[inside, j], design, weights=k).fit()
         assert found.value[j] == pytest.approx(fit.params[nu], rel=1e-9)
         if grouped:
-            hat = np.einsum("ij,jk,ik->i", design, np.linalg.inv(design.T @ (design * k[:, None])), design) * k
-            factor = {
-                "hc0": 1.0, "hc1": math.sqrt(k.size / (k.size - order - 1)),
-                "hc2": (1 - hat) ** -0.5, "hc3": 1 / (1 - hat),
-            }[residuals]  # fmt: skip
-            maps = np.linalg.solve(design.T @ (design * k[:, None]), (design * k[:, None]).T)[nu]
-            sums = np.bincount(groups[inside], weights=maps * fit.resid * factor, minlength=11)
-            variance = sums @ sums
+            gap = dense_gap(design, k, groups[inside], fit.resid, nu, residuals)
+            variance = gap @ gap
         else:
             variance = getattr(fit, f"cov_{residuals.upper()}")[nu, nu]
         assert found.variance[j] == pytest.approx(variance, rel=1e-8)
@@ -340,14 +356,9 @@ def test_treatment():
     assert (report.V[1] < 1e-25).all()
 
 
-def test_weighted_quantiles_and_the_preliminary_rule():
-    values = np.random.default_rng(19).normal(size=37)
-    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-    np.testing.assert_allclose(
-        weighted_quantiles(values, np.full(37, 0.3), levels), np.quantile(values, levels), rtol=1e-12
-    )
-    tied = np.r_[np.zeros(30), values[:7]]
-    assert preliminary_bandwidth(tied, np.ones(37), "uniform") == pytest.approx(
+def test_the_preliminary_rule_where_quartiles_coincide():
+    tied = np.r_[np.zeros(30), np.random.default_rng(19).normal(size=7)]
+    assert preliminary_bandwidth(tied, "uniform") == pytest.approx(
         1.843 * tied.std(ddof=1) * np.unique(tied).size ** -0.2
     )
 
@@ -370,13 +381,13 @@ def senate():
     if found is None or not found.submodule_search_locations:
         pytest.skip("rdrobust is not installed: its Senate data and bandwidths are not compared")
     frame = pd.read_csv(Path(found.submodule_search_locations[0]) / "data" / "rdrobust_RDsenate.csv")
-    frame = frame[["vote", "margin"]].dropna()
-    return frame["margin"].to_numpy(), frame["vote"].to_numpy()
+    frame = frame[["vote", "margin", "state"]].dropna()
+    return tuple(frame[name].to_numpy() for name in ("margin", "vote", "state"))
 
 
 @pytest.mark.parametrize(("kernel", "residuals", "h", "b"), SENATE)
 def test_ladder_on_the_senate(senate, kernel, residuals, h, b):
-    x, y = senate
+    x, y, _ = senate
     assert x.size == 1297
     found = chosen(x, y[:, None], PILOTS[1], kernel=kernel, residuals=residuals)
     np.testing.assert_allclose(found.h, h, atol=1e-4)
@@ -387,7 +398,7 @@ def test_ladder_on_the_senate(senate, kernel, residuals, h, b):
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize(("rule", "sides"), [("mserd", "common"), ("msetwo", "two"), ("cerrd", "common")])
 def test_ladder_is_that_of_rdrobust(senate, order, rule, sides):
-    x, y = senate
+    x, y, _ = senate
     rdrobust = pytest.importorskip("rdrobust", exc_type=ImportError)
     table = rdrobust.rdbwselect(y, x, p=order, kernel="tri", bwselect=rule, vce="hc2").bws
     left, right, b_left, b_right = (float(v) for v in np.asarray(table)[0])
@@ -398,3 +409,20 @@ def test_ladder_is_that_of_rdrobust(senate, order, rule, sides):
     np.testing.assert_allclose(found.h, [right, left], rtol=1e-5)
     if rule != "cerrd":
         np.testing.assert_allclose(found.b, [b_right, b_left], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("residuals", ["hc1", "hc2", "hc3"])
+@pytest.mark.parametrize("dependence", ["weights", "cluster"])
+def test_ladder_with_weights_or_clusters_is_that_of_rdrobust(senate, dependence, residuals):
+    x, y, state = senate
+    rdrobust = pytest.importorskip("rdrobust", exc_type=ImportError)
+    weights = np.random.default_rng(0).uniform(0.2, 3.0, x.size)
+    given_weights = {"weights": weights} if dependence == "weights" else {"cluster": state}
+    vce = residuals if dependence == "weights" else residuals.replace("hc", "cr")
+    table = rdrobust.rdbwselect(y, x, kernel="tri", vce=vce, **given_weights).bws
+    left, right, b_left, b_right = (float(v) for v in np.asarray(table)[0])
+    own = {"omega": weights} if dependence == "weights" else {"groups": np.unique(state, return_inverse=True)[1]}
+    found = chosen(x, y[:, None], PILOTS[1], residuals=residuals, **own)
+    np.testing.assert_allclose(found.h, [right, left], rtol=1e-6)
+    np.testing.assert_allclose(found.b, [b_right, b_left], rtol=1e-6)
