@@ -222,7 +222,8 @@ def open_design(
     ----------
     data, outcome, running, unit, cutoff, treatment, covariates, weights, unit_weights, cluster, coords, quantiles,
     quantile_rule, small_sample, donut, tie
-        As in `r3d`. ``unit=None`` makes every row a unit.
+        As in `r3d`. ``unit=None`` makes every row a unit. A number of ``quantiles`` does not change the levels of a
+        QuantileMatrix; an array picks or interpolates some of them.
     count_weights : bool
         ``weights`` are numbers of draws.
     verb : str
@@ -276,7 +277,7 @@ def _roles(
         Role("treatment", treatment, "numeric", constant="allow"),
         Role("covariates", names_of(covariates) or None, "design", many=True, constant="allow"),
         Role("unit_weights", unit_weights, "weights"),
-        Role("cluster", cluster, "codes", many=True, constant="allow"),
+        Role("cluster", cluster, "codes", constant="allow"),
     )
     return tuple(role for role in roles if role.columns is not None)
 

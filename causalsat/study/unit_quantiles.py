@@ -275,7 +275,8 @@ def _plain(values: np.ndarray, sizes: np.ndarray, levels: np.ndarray, rule: str)
     else:
         below = np.take_along_axis(values, low, 1).astype(np.float64)
         above = np.take_along_axis(values, high, 1).astype(np.float64)
-    return below + blend * (above - below)
+    # Rounding may lift a blend above its upper end by the last bit, and a quantile function does not fall.
+    return np.asarray(np.minimum(below + blend * (above - below), above))
 
 
 def _weighted(block: DrawBlock, levels: np.ndarray, rule: str) -> np.ndarray:
@@ -314,7 +315,8 @@ def weighted_quantiles(
     low = np.floor(position)
     below = np.minimum(np.searchsorted(reached, low + 1.0, side="left"), values.size - 1)
     above = np.minimum(np.searchsorted(reached, np.minimum(low + 2.0, total), side="left"), values.size - 1)
-    return np.asarray(values[below] + (position - low) * (values[above] - values[below]))
+    lower, upper = values[below], values[above]
+    return np.asarray(np.minimum(lower + (position - low) * (upper - lower), upper))
 
 
 def _half(block: DrawBlock, levels: np.ndarray, coefficients: dict[int, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -92,7 +92,10 @@ def open_units(
     """
     frame = read_frame(data)
     if isinstance(outcome, str):
+        _refuse_shared(outcome, weights, constant)
         return _from_long(frame, outcome, unit, constant, weights, cutoff, count_weights)
+    outcome = outcome.to_numpy() if hasattr(outcome, "to_numpy") else outcome
+    weights = weights.to_numpy() if hasattr(weights, "to_numpy") else weights
     return _from_units(frame, outcome, unit, constant, weights, cutoff, count_weights)
 
 
@@ -239,6 +242,15 @@ def _split_by_cutoff(codes: np.ndarray, column: Column, rows: np.ndarray) -> np.
 def _first_rows(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, first, position = np.unique(codes, return_index=True, return_inverse=True)
     return first.astype(np.int64), position.astype(np.int64)
+
+
+def _refuse_shared(outcome: str, weights: Any, constant: Mapping[str, Sequence[str]]) -> None:
+    for role, names in constant.items():
+        for other, name in (("outcome", outcome), ("weights", weights)):
+            if isinstance(name, str) and name in names:
+                raise DataError(f"Column {name!r} is both {other} and {role}; a column plays one of these roles.")
+    if outcome == weights:
+        raise DataError(f"Column {outcome!r} is both outcome and weights; a column plays one of these roles.")
 
 
 def _refuse_varying(

@@ -377,3 +377,27 @@ def test_places_of_a_geodataframe():
     assert open_design(pixels, outcome="z", unit="unit", running="x").sampling.lonlat is not None
     pixels["geometry"] = gpd.points_from_xy(np.linspace(0, 1, len(pixels)), np.zeros(len(pixels)), crs="EPSG:4326")
     assert open_design(pixels, outcome="z", unit="unit", running="x").sampling.lonlat is None
+
+
+def test_one_column_one_role():
+    units, parts = units_and_parts()
+    long = long_of(units, parts)
+    with pytest.raises(DataError, match="'x' is both outcome and running"):
+        open_design(long, outcome="x", unit="unit", running="x")
+    with pytest.raises(DataError, match="'a' is both weights and covariates"):
+        open_design(long, outcome="z", unit="unit", running="x", weights="a", covariates="a")
+    with pytest.raises(DataError, match="'z' is both outcome and weights"):
+        open_design(long, outcome="z", unit="unit", running="x", weights="z")
+    with pytest.raises(DataError, match="both"):
+        open_design(long, outcome="z", unit="unit", running="x", covariates="x")
+    with pytest.raises(OptionError, match="names 2 columns; this role takes one"):
+        open_design(long, outcome="z", unit="unit", running="x", cluster=["g", "a"])
+
+
+def test_series_and_frames_of_draws():
+    units, parts = units_and_parts()
+    first = open_design(units, outcome=parts, running="x")
+    frame = pd.DataFrame(padded(parts))
+    for outcome in (pd.Series(parts), frame):
+        assert (open_design(units, outcome=outcome, running="x").Q == first.Q).all()
+    assert open_design(units, outcome=units.a, running="x").quantiles.tolist() == [0.5]

@@ -395,3 +395,21 @@ def test_shares_need_no_order():
     draws = matrix_draws(np.array([[3.0, 1.0, 2.0], [5.0, np.nan, 1.0]]))[0]
     assert unit_functional(draws, "exceed", 1.5).tolist() == [2 / 3, 0.5]
     np.testing.assert_allclose(unit_functional(draws, "variance"), [2 / 3, 4.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 30),
+    st.sampled_from(sorted(NUMPY)),
+    st.sampled_from(["plain", "weights", "counts"]),
+)
+def test_quantiles_never_fall(seed, n, rule, kind):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n).round(2) / 3
+    w = None if kind == "plain" else rng.integers(1, 4, n) * (0.1 if kind == "weights" else 1.0)
+    draws = grouped_draws(z, np.zeros(n, int), 1, w, counts=kind == "counts")[0]
+    found = unit_quantiles(draws, np.linspace(0.001, 0.999, 499), rule=rule)[0]
+    assert (np.diff(found) >= 0.0).all()
+    assert found.min() >= z.min()
+    assert found.max() <= z.max()
