@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from causalsat.inference.coverage import study_seeds
 from causalsat.kernels.drive_root import Reduced, drive_root, reduced, threshold
 from causalsat.kernels.k_class import k_class_point, liml_kappa
 from causalsat.simulate.iv import iv
@@ -47,6 +48,11 @@ class Fits(NamedTuple):
     x: Array
     T: Array
     limit: Array
+
+
+def first_seed(name: str) -> int:
+    """Seed of the first study of a cell; the others follow it."""
+    return int(study_seeds(0, name, 1)[0])
 
 
 def studies(runs: int, seed: int, **options) -> Studies:

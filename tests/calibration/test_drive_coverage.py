@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import causalsat as cs
-from causalsat.inference.coverage import binomial_gate, study_seeds
+from causalsat.inference.coverage import binomial_gate
 from causalsat.simulate.iv import iv
 from tests.calibration.iv_studies import (
     B0,
@@ -24,6 +24,7 @@ from tests.calibration.iv_studies import (
     Q,
     bootstrap_bands,
     estimates,
+    first_seed,
     fit_all,
     law_and_wald,
     studies,
@@ -43,10 +44,6 @@ WEAK = {
 UNEVEN = {"strong, uneven errors": {"concentration": 200.0, "confounding": -0.6, "heteroskedastic": True}}
 EVERY = STRONG | WEAK | UNEVEN
 N_LAW = 20_000
-
-
-def first_seed(name: str) -> int:
-    return int(study_seeds(0, name, 1)[0])
 
 
 def coverage(name: str, runs: int, draws: int) -> dict[str, np.ndarray]:

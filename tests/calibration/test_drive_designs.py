@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import causalsat as cs
-from causalsat.inference.coverage import binomial_gate, study_seeds
+from causalsat.inference.coverage import binomial_gate
 from causalsat.simulate.iv import iv
+from tests.calibration.iv_studies import first_seed
 
 SHORT, LONG = 80, 400
 STRONG = {"n": 500, "q": 4, "concentration": 200.0}
@@ -45,7 +46,8 @@ DESIGNS = [
     ),
     *both_signs("shrink_to ols", {}, {"shrink_to": "ols"}),
     *both_signs("metric gmm", {"heteroskedastic": True}, {"metric": "gmm"}),
-    # The basic bootstrap of a curved function of the first stage is short on one side (.91 in 400 runs).
+    # On raw scale: the resamples keep the standard deviations of the columns, which move this value at first order.
+    # The basic bootstrap of a curved function of the first stage covers .91 to .96 in 400 runs.
     *both_signs("above the threshold", {"scale": "raw"}, {"scale": "raw"}, floor=0.86, above=True),
 ]
 
@@ -53,7 +55,7 @@ DESIGNS = [
 def covered(design: Design, runs: int) -> dict[str, tuple[int, int]]:
     """Rows of DRIVE that hold the truth, per treatment and interval, and how many there were."""
     held: dict[str, list[bool]] = {}
-    first = int(study_seeds(0, design.name, 1)[0])
+    first = first_seed(design.name)
     call = {"treatment": "x", "sets": (), "compare": (), "n_boot": 199} | design.called
     for seed in range(first, first + runs):
         data, truth = iv(seed=seed, **design.simulated)

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from causalsat.inference.coverage import study_seeds
 from causalsat.simulate.iv import iv
-from tests.calibration.iv_studies import B0, METHODS, Studies, estimates, fit_all, median_error, studies
+from tests.calibration.iv_studies import B0, METHODS, Studies, estimates, first_seed, fit_all, median_error, studies
 
 SHORT, LONG = 400, 1000
 STRONG, WEAK = 200.0, 10.0
@@ -53,10 +52,6 @@ CELLS = (
     cell("weak", "invalid", 1, None),
     cell("weak", "invalid", -1, None),
 )
-
-
-def first_seed(name: str) -> int:
-    return int(study_seeds(0, name, 1)[0])
 
 
 def race(design: Cell, runs: int) -> dict[str, dict[str, float]]:
