@@ -133,8 +133,8 @@ def test_power():
     rejected = 0
     for r in range(40):
         rng = np.random.default_rng(r)
-        x = rng.uniform(-1.0, 1.0, 800)
-        move = (x > -0.3) & (x < 0.0) & (rng.random(800) < 0.7)
+        x = rng.uniform(-1.0, 1.0, 2000)
+        move = (x > -0.3) & (x < 0.0) & (rng.random(2000) < 0.7)
         x[move] = rng.uniform(0.0, 0.3, int(move.sum()))
         rejected += density_check(x, x >= 0.0).passed is False
     assert rejected >= 36
