@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("coverage", "area", "count")
 FORMS = ("long", "histogram", "quantiles")
-BATCH_PIXELS = 2**24
+BATCH_PIXELS = 2**22
 
 
 @public

@@ -91,7 +91,7 @@ class IntegerHistogram:
         raw = chunk.raw[chunk.valid].astype(np.int64)
         if raw.size:
             self._grow(int(raw.min()), int(raw.max()))
-            np.add.at(self.counts, (chunk.code[chunk.valid], raw - self.low), chunk.weight[chunk.valid])
+            tally(self.counts, chunk.code[chunk.valid], raw - self.low, chunk.weight[chunk.valid])
 
     def _grow(self, low: int, high: int) -> None:
         width = self.counts.shape[1]
@@ -125,7 +125,12 @@ class FloatHistogram:
         value = chunk.value[chunk.valid].astype(np.float64)
         place = np.searchsorted(self.edges, value, side="right") - 1
         place = np.clip(place, 0, len(self.edges) - 2)
-        np.add.at(self.counts, (chunk.code[chunk.valid], place), chunk.weight[chunk.valid])
+        tally(self.counts, chunk.code[chunk.valid], place, chunk.weight[chunk.valid])
+
+
+def tally(counts: np.ndarray, row: np.ndarray, column: np.ndarray, weight: np.ndarray) -> None:
+    """Add weights to a table of counts; a flat index is several times as fast as a pair."""
+    np.add.at(counts.reshape(-1), row * counts.shape[1] + column, weight)
 
 
 def guarded(n: int, k: int) -> int:

@@ -79,7 +79,8 @@ def signed_distance(
         Points, or polygons that are measured at a point inside; tables without geometry have columns ``longitude,
         latitude`` (or ``lon, lat``); arrays hold longitude and latitude in degrees.
     boundary : GeoDataFrame, GeoSeries, path or shapely geometry (degrees)
-        A line; or polygons of the treated area, whose outer border counts.
+        A line; or polygons of the treated area, whose outer border counts. Gaps between neighbouring polygons are
+        borders too: close them first.
     treated : like ``boundary``, optional
         Needed for a line: polygons of the treated area, or one point on the treated side. A point needs a line that
         divides the map in two; ends are continued straight.
@@ -203,7 +204,8 @@ def _refuse_straddling(polygons: Any, area: Shape) -> None:
     border = shapely.boundary(area.geometry)
     shapely.prepare(border)
     rows = rows[shapely.intersects(border, shapes[rows])]
-    share = shapely.area(shapely.intersection(shapes[rows], area.geometry)) / shapely.area(shapes[rows])
+    sound = shapely.make_valid(shapes[rows])
+    share = shapely.area(shapely.intersection(sound, area.geometry)) / shapely.area(sound)
     both = (share > STRADDLE_SHARE) & (share < 1.0 - STRADDLE_SHARE)
     if both.any():
         first = int(np.argmax(both))

@@ -58,7 +58,7 @@ def read_shape(layer: Any, argument: str) -> Shape:
     from pyproj import CRS
 
     if isinstance(layer, shapely.Geometry):
-        union, crs = layer, CRS.from_user_input(WGS84)
+        shapes, crs = np.array([layer], dtype=object), CRS.from_user_input(WGS84)
         if not layer.is_empty and not _degrees(layer):
             raise DataError(
                 f"{argument} is a bare geometry with bounds {[round(v, 1) for v in layer.bounds]}: these are not "
@@ -70,12 +70,17 @@ def read_shape(layer: Any, argument: str) -> Shape:
             raise DataError(
                 f'{argument} has no CRS; say which one its coordinates are in, for example set_crs("{WGS84}").'
             )
-        union, crs = shapely.union_all(np.asarray(table.geometry.array, dtype=object)), CRS.from_user_input(table.crs)
-    if union is None or union.is_empty:
+        shapes, crs = np.asarray(table.geometry.array, dtype=object), CRS.from_user_input(table.crs)
+    shapes = shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
+    if not len(shapes):
         raise DataError(f"{argument} has no geometry.")
-    if not shapely.is_valid(union):
-        raise DataError(f"{argument} is not valid ({shapely.is_valid_reason(union)}); repair it with make_valid().")
-    return Shape(union, crs)
+    invalid = shapes[~shapely.is_valid(shapes)]
+    if len(invalid):
+        raise DataError(
+            f"{argument} is not valid ({shapely.is_valid_reason(invalid[0])}); repair it first, for example with "
+            "make_valid()."
+        )
+    return Shape(shapely.union_all(shapes), crs)
 
 
 def _degrees(geometry: Any) -> bool:

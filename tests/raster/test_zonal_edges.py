@@ -212,3 +212,22 @@ def test_real_scene_equals_direct_reading(real_data):
     np.testing.assert_allclose(total, shrunk.area[0], rtol=1e-6)
     np.testing.assert_allclose(degrees.summary["mean"], metres.summary["mean"], rtol=1e-4)
     assert metres.pixels["weight"].max() <= area * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    "layout", [{}, {"tiled": True, "blockxsize": 64, "blockysize": 64}, {"blockysize": 1}, {"blockysize": 120}]
+)
+def test_no_block_exceeds_its_bound(tmp_path, monkeypatch, layout):
+    from causalsat.raster.sources import open_sources
+    from causalsat.raster.zonal_shapes import on_grids, read_zones
+
+    monkeypatch.setattr(zonal_sweep, "BLOCK_CELLS", 5000)
+    sources = open_sources(write(tmp_path / "a.tif", image(bands=1), **layout), bands=[1])
+    everywhere = read_zones(layer([shapely.box(X, Y - 1200, X + 1500, Y)]), None)
+    tasks = zonal_sweep.block_tasks(sources, on_grids(everywhere, sources))
+    cells = [t.height * t.width for t in tasks]
+    assert sum(cells) == 120 * 150 and max(cells) <= 5000
+    covered = np.zeros((120, 150), int)
+    for t in tasks:
+        covered[t.row : t.row + t.height, t.column : t.column + t.width] += 1
+    assert (covered == 1).all()

@@ -99,6 +99,15 @@ def test_every_way_to_name_the_side_agrees():
     np.testing.assert_allclose(other.metres, -by_area.metres)
 
 
+def test_a_closed_line_with_a_point_is_its_polygon():
+    square = shapely.box(10, 40, 12, 42)
+    places = [[11.0, 41.0], [13.0, 41.0], [10.3, 41.9]]
+    by_polygon = signed_distance(places, square)
+    for point, sign in ((shapely.Point(11.5, 41.2), 1), (shapely.Point(9, 41), -1)):
+        got = signed_distance(places, square.boundary, treated=point)
+        np.testing.assert_allclose(got.metres, sign * by_polygon.metres)
+
+
 def test_inner_borders_of_the_treated_area_do_not_count():
     halves = gpd.GeoDataFrame(geometry=[shapely.box(10, 40, 12, 42), shapely.box(12, 40, 14, 42)], crs=4326)
     got = signed_distance([[12.0, 41.0]], halves)
@@ -174,6 +183,12 @@ def test_polygons_count_at_a_point_inside():
     assert (np.sign(got.metres) == [1, -1]).all()
 
 
+def test_an_unsound_polygon_is_still_judged():
+    bowtie = shapely.Polygon([(9, 44), (11, 45), (11, 44), (9, 45)])
+    with pytest.raises(DataError, match="50% of its area treated"):
+        signed_distance(gpd.GeoSeries([bowtie], crs=4326), MERIDIAN, treated=EAST)
+
+
 def test_touching_polygons_do_not_straddle():
     places = gpd.GeoSeries([shapely.box(9.9999, 44, 11, 45), shapely.box(9, 44, 10, 45)], crs=4326)
     assert (np.sign(signed_distance(places, MERIDIAN, treated=EAST).metres) == [1, -1]).all()
@@ -202,6 +217,8 @@ BAD = [
     (HERE, EAST, {"treated": EAST}, "leave treated out"),
     (HERE, shapely.Point(0, 0), {"treated": EAST}, "boundary is a Point"),
     (HERE, BOWTIE, {}, "not valid"),
+    (HERE, gpd.GeoSeries([EAST, BOWTIE], crs=4326), {}, "not valid"),
+    (HERE, gpd.GeoSeries([None], crs=4326), {}, "boundary has no geometry"),
     (HERE, shapely.LineString(), {"treated": EAST}, "boundary has no geometry"),
     (HERE, shapely.LineString([(5e5, 0), (5e5, 1e5)]), {"treated": EAST}, "not degrees"),
     (HERE, gpd.GeoSeries([MERIDIAN]), {"treated": EAST}, "boundary has no CRS"),
