@@ -330,6 +330,8 @@ def _half(block: DrawBlock, levels: np.ndarray, coefficients: dict[int, tuple[np
             values[i, : part.size] = part
     for n in np.unique(sizes).tolist():
         if n not in coefficients:
+            # Blocks come by size, so tables of smaller units are not needed again.
+            coefficients.clear()
             coefficients[n] = half_coefficients(n, levels)
         own = sizes == n
         found[own] = values[own, :n].astype(np.float64) @ coefficients[n][0].T

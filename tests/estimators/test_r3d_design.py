@@ -401,3 +401,31 @@ def test_series_and_frames_of_draws():
     for outcome in (pd.Series(parts), frame):
         assert (open_design(units, outcome=outcome, running="x").Q == first.Q).all()
     assert open_design(units, outcome=units.a, running="x").quantiles.tolist() == [0.5]
+
+
+def test_labels_of_other_types():
+    units, parts = units_and_parts()
+    units["k"] = np.arange(N) + 100
+    first = open_design(units, outcome=parts, running="x")
+    by_number = open_design(units, outcome={k + 100: parts[k] for k in range(N)}, unit="k", running="x")
+    assert (by_number.Q == first.Q).all()
+    assert by_number.labels.tolist() == (units.k.to_numpy()[first.rows]).tolist()
+    category = open_design(units.assign(unit=units.unit.astype("category")), outcome=parts, unit="unit", running="x")
+    assert (category.Q == first.Q).all()
+    columns = {name: long_of(units, parts)[name].to_numpy() for name in ("z", "k", "x")}
+    assert (open_design(columns, outcome="z", unit="k", running="x").Q == first.Q).all()
+
+
+def test_units_without_draws_in_every_shape():
+    units, parts = units_and_parts()
+    parts[2] = np.full(3, np.nan)
+    levels = np.arange(1, 10) / 10
+    quantiles = np.stack([np.quantile(part, levels) for part in parts])
+    counts = np.stack([np.histogram(part[~np.isnan(part)], np.arange(-5.0, 15.0))[0] for part in parts])
+    shapes = (parts, padded(parts), QuantileMatrix(quantiles, levels), Histogram(np.arange(-5.0, 15.0), counts))
+    for outcome in shapes:
+        with pytest.warns(DroppedRowsWarning, match="1 units: no draws"):
+            design = open_design(units, outcome=outcome, running="x")
+        assert design.dropped == {"no draws": 1}
+        assert np.isfinite(design.Q).all()
+        assert 2 not in design.rows

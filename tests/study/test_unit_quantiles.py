@@ -413,3 +413,26 @@ def test_quantiles_never_fall(seed, n, rule, kind):
     assert (np.diff(found) >= 0.0).all()
     assert found.min() >= z.min()
     assert found.max() <= z.max()
+
+
+def rule_as_written(z, w, q):
+    """Weighted type 7 one level at a time, from its description."""
+    order = np.argsort(z)
+    z, w = z[order][w[order] > 0], w[order][w[order] > 0]
+    n = z.size
+    reached = np.cumsum(w * n / w.sum())
+    t = 1 + (n - 1) * q
+    low = np.floor(t + 1e-12)
+    first, second = (z[np.argmax(reached >= min(level, n) - 1e-9 * n)] for level in (low, low + 1))
+    return first + (t - low) * (second - first)
+
+
+def test_weighted_type_7_is_the_rule_as_written():
+    rng = np.random.default_rng(12)
+    for _ in range(300):
+        n = rng.integers(1, 30)
+        z, w = rng.normal(size=n), rng.choice([0, 0.2, 0.5, 1, 2.5], n)
+        w[0] = 1.0
+        q = np.sort(rng.uniform(0.001, 0.999, 5))
+        found = unit_quantiles(ragged_draws([z], [w])[0], q)[0]
+        np.testing.assert_allclose(found, [rule_as_written(z, w, level) for level in q], atol=1e-12)
