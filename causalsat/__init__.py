@@ -37,7 +37,13 @@ _HOMES = {
     "group_shapley": "causalsat.estimators.group_shapley",
     "swap_value": "causalsat.estimators.group_shapley",
     "SwapValue": "causalsat.estimators.group_shapley",
+    "r3d": "causalsat.estimators.r3d",
+    "R3dResult": "causalsat.estimators.r3d_result",
     "Bandwidth": "causalsat.estimators.r3d_options",
+    "pixel_distributions": "causalsat.raster.zonal",
+    "PixelDistributions": "causalsat.raster.zonal",
+    "signed_distance": "causalsat.study.boundary",
+    "SignedDistance": "causalsat.study.boundary",
     "run_study": "causalsat.run",
     "r_companion_path": "causalsat.interop.r",
 }
@@ -59,7 +65,9 @@ if TYPE_CHECKING:
     from causalsat.estimators.group_shapley import group_shapley as group_shapley
     from causalsat.estimators.group_shapley import swap_value as swap_value
     from causalsat.estimators.image_ate import image_ate as image_ate
+    from causalsat.estimators.r3d import r3d as r3d
     from causalsat.estimators.r3d_options import Bandwidth as Bandwidth
+    from causalsat.estimators.r3d_result import R3dResult as R3dResult
     from causalsat.inference.options import Bootstrap as Bootstrap
     from causalsat.inference.options import Sandwich as Sandwich
     from causalsat.interop.r import r_companion_path as r_companion_path
@@ -68,6 +76,10 @@ if TYPE_CHECKING:
     from causalsat.raster.encoders.rcf import Rcf as Rcf
     from causalsat.raster.job import embed as embed
     from causalsat.raster.normalise import Normalise as Normalise
+    from causalsat.raster.zonal import PixelDistributions as PixelDistributions
+    from causalsat.raster.zonal import pixel_distributions as pixel_distributions
+    from causalsat.study.boundary import SignedDistance as SignedDistance
+    from causalsat.study.boundary import signed_distance as signed_distance
     from causalsat.study.distributions import Histogram as Histogram
     from causalsat.study.distributions import QuantileMatrix as QuantileMatrix
     from causalsat.study.embeddings import Embeddings as Embeddings

@@ -13,8 +13,16 @@ from typing import Any
 import causalsat
 from causalsat.errors import OptionError, nearest, one_of
 
-METHODS = {"image_ate": "causalsat.estimators.image_ate", "drive": "causalsat.estimators.drive"}
-PREFLIGHTS = {"image_ate": "causalsat.estimators.ate_preflight", "drive": "causalsat.estimators.drive_preflight"}
+METHODS = {
+    "image_ate": "causalsat.estimators.image_ate",
+    "drive": "causalsat.estimators.drive",
+    "r3d": "causalsat.estimators.r3d",
+}
+PREFLIGHTS = {
+    "image_ate": "causalsat.estimators.ate_preflight",
+    "drive": "causalsat.estimators.drive_preflight",
+    "r3d": "causalsat.estimators.r3d_preflight",
+}
 OPTION_CLASSES = {
     "folds": "Folds",
     "nuisance_folds": "Folds",
@@ -24,6 +32,8 @@ OPTION_CLASSES = {
     "dates": "Dates",
     "covariance": "Sandwich",
     "options": "DriveOptions",
+    "bandwidth": "Bandwidth",
+    "bandwidth_treatment": "Bandwidth",
 }
 STUDY_KEYS = {"title", "table", "embeddings"}
 DATA_ARGUMENTS = {"data", "embeddings", "progress"}

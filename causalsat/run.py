@@ -1,5 +1,6 @@
 """From a study file to a folder of results: embed, fit, write, whole or not at all."""
 
+import inspect
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ from causalsat.progress import Progress
 logger = logging.getLogger("causalsat")
 COLUMN_ROLES = (
     "outcome", "treatment", "instruments", "covariates", "fixed_effects", "embedding_key", "weights", "cluster", "time",
+    "running", "unit", "unit_weights",
 )  # fmt: skip
 
 
@@ -104,7 +106,10 @@ def fit(config: RunConfig, method: str, embeddings: Any, progress: Progress) -> 
     """Call the verb of one method on the study's table."""
     arguments = call_arguments(config.methods[method])
     logger.info("fitting %s", method)
-    return verb_of(method)(config.folder / config.table, embeddings=embeddings, progress=progress, **arguments)
+    verb = verb_of(method)
+    if "embeddings" in inspect.signature(verb).parameters:
+        arguments["embeddings"] = embeddings
+    return verb(config.folder / config.table, progress=progress, **arguments)
 
 
 def study_embeddings(config: RunConfig, progress: Progress) -> Any:
@@ -307,8 +312,6 @@ def _text(path: Path, text: str) -> None:
 
 def method_card(method: str) -> str:
     """The documentation of a method, as `causalsat describe` prints it."""
-    import inspect
-
     verb = verb_of(method)
     return f"{method}{inspect.signature(verb)}\n\n{inspect.getdoc(verb)}\n"
 

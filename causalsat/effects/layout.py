@@ -42,7 +42,7 @@ def display(table: "EffectTable") -> Display:
     numeric: list[bool] = []
     constant: list[tuple[str, str]] = []
     for name in (*table.index_names, "term"):
-        texts = [show_value(value) for value in table[name].tolist()]
+        texts = ["–" if value != value else show_value(value) for value in table[name].tolist()]
         if len(table) > 1 and len(set(texts)) == 1:
             constant.append((name, texts[0]))
             continue
