@@ -153,7 +153,7 @@ def fit_columns(
     worst = rcond.min(axis=0) if h.ndim == 2 else rcond
     for side in (0, 1):
         if not worst[side] > _RCOND:
-            raise _singular(x, right, h, side, order, "its columns are collinear up to rounding")
+            raise _singular(x, right, omega, h, side, order, "its columns are collinear up to rounding")
     return ColumnFit(h, order, limits, leverage, weights, raw, residuals, slopes)
 
 
@@ -223,13 +223,20 @@ def check_window(x: np.ndarray, right: np.ndarray, omega: np.ndarray, h: np.ndar
         size = np.abs(x[own & (omega > 0.0)])
         inside = size <= narrow if kernel == "uniform" else size < narrow
         if np.unique(size[inside]).size <= order + 1:
-            raise _singular(x, right, h, side, order, f"it holds {np.unique(size[inside]).size} distinct values")
+            raise _singular(x, right, omega, h, side, order, f"it holds {np.unique(size[inside]).size} distinct values")
 
 
-def _singular(x: np.ndarray, right: np.ndarray, h: np.ndarray, side: int, order: int, why: str) -> SingularWindowError:
-    own = np.unique(np.abs(x[right if side == 0 else ~right]))
+def _singular(
+    x: np.ndarray, right: np.ndarray, omega: np.ndarray, h: np.ndarray, side: int, order: int, why: str
+) -> SingularWindowError:
+    own = np.unique(np.abs(x[(right if side == 0 else ~right) & (omega > 0.0)]))
     need = order + 2
-    least = f"the least workable bandwidth is {own[need - 1]:.6g}" if own.size >= need else "no bandwidth would do"
+    # Kernels vanish at the edge of their window: the value needed last must lie inside it, after rounding too.
+    least = (
+        f"the least workable bandwidth is {own[need - 1] * (1.0 + 1e-5):.6g}"
+        if own.size >= need
+        else "no bandwidth would do"
+    )
     return SingularWindowError(
         f"the window {('right', 'left')[side]} of the cutoff (bandwidth {float(np.min(h[side])):.6g}) cannot carry a "
         f"polynomial of order {order}: {why}, {need} are needed; {least}."
