@@ -24,8 +24,9 @@ class SideDraws:
 
     Attributes
     ----------
-    nu : np.ndarray
-        (2, B, K) draws right and left of the cutoff, centred at zero: quantiles of the grid first, as in the fit.
+    sides : callable
+        Returns the (B, K) draws of the limits right and left, centred at zero, quantiles of the grid first as in the
+        fit; called only when a functional of the average distributions needs them.
     effect : np.ndarray
         (B, K) centred draws of the columns' effects: per unit of treatment in a fuzzy design.
     std_error, df : np.ndarray
@@ -34,7 +35,7 @@ class SideDraws:
         (B, 1) or (B, K), sqrt(df / chi-squared) by which draws are multiplied.
     """
 
-    nu: np.ndarray
+    sides: Callable[[], tuple[np.ndarray, np.ndarray]]
     effect: np.ndarray
     std_error: np.ndarray
     df: np.ndarray
@@ -51,11 +52,12 @@ def side_draws(inference: Any) -> SideDraws:
     factors = inference.curve.factors
     if any(part.factors.shape[1] > 1 for part in both):
         factors = np.concatenate([np.broadcast_to(part.factors, part.draws.shape) for part in both], axis=1)
+    df = np.concatenate([part.df for part in both])
     return SideDraws(
-        nu=np.stack(inference.side_draws()),
+        sides=inference.side_draws,
         effect=np.concatenate([part.draws for part in both], axis=1),
         std_error=np.concatenate([part.se for part in both]),
-        df=np.concatenate([part.df for part in both]),
+        df=np.full(df.size, np.inf) if inference.choices.critical == "normal" else df,
         factors=factors,
     )
 
@@ -187,7 +189,8 @@ class _Context:
     def moved_functional(self, f: Functional) -> np.ndarray:
         """(B,) F(m+ + nu+) - F(m- + nu-), NaN where a draw failed; "exceed" reads draws made monotone."""
         if self._moved is None:
-            self._moved = self.curves()[:, None, :] + self.draws.nu[:, :, self.midpoints()]
+            columns = self.midpoints()
+            self._moved = self.curves()[:, None, :] + np.stack([nu[:, columns] for nu in self.draws.sides()])
         fine = np.isfinite(self._moved).all(axis=(0, 2))
         curves = self._moved[:, fine]
         if f.kind == "exceed":

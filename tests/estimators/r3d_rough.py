@@ -33,7 +33,7 @@ def rough_draws(design, fit, n_boot, seed, df=None):
     factors = np.ones(n_boot) if np.isinf(df) else np.sqrt(df / rng.chisquare(df, n_boot))
     k = merged.shape[1]
     return SideDraws(
-        np.stack([xi @ both[0], xi @ both[1]]), xi @ merged, np.sqrt((merged**2).sum(axis=0)), np.full(k, df),
+        lambda: (xi @ both[0], xi @ both[1]), xi @ merged, np.sqrt((merged**2).sum(axis=0)), np.full(k, df),
         factors[:, None],
     )  # fmt: skip
 
