@@ -232,11 +232,12 @@ def _singular(
     own = np.unique(np.abs(x[(right if side == 0 else ~right) & (omega > 0.0)]))
     need = order + 2
     # Kernels vanish at the edge of their window: the value needed last must lie inside it, after rounding too.
-    least = (
-        f"the least workable bandwidth is {own[need - 1] * (1.0 + 1e-5):.6g}"
-        if own.size >= need
-        else "no bandwidth would do"
-    )
+    least = "no bandwidth would do"
+    if own.size >= need:
+        value = float(own[need - 1]) * (1.0 + 1e-5)
+        least = f"the least workable bandwidth is {value:.6g}"
+        if value < np.min(h[side]):
+            least = "nearly tied values of the running variable count as one, so a wider window is needed"
     return SingularWindowError(
         f"the window {('right', 'left')[side]} of the cutoff (bandwidth {float(np.min(h[side])):.6g}) cannot carry a "
         f"polynomial of order {order}: {why}, {need} are needed; {least}."
