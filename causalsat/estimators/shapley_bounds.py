@@ -27,7 +27,7 @@ class Bounds:
     lower, upper : np.ndarray
         (rows,) float64.
     lower_draws, upper_draws : np.ndarray or None
-        (b, rows) float64, NaN where a draw failed or contradicts the inequalities.
+        (b, rows) float64, NaN where a draw failed or leaves no completion that obeys the inequalities.
     """
 
     lower: np.ndarray

@@ -208,6 +208,12 @@ def _draws(draws: Any, where: str) -> np.ndarray:
         raise DataError(f"The draws of {where} must be numbers ({error}).") from error
     if values.ndim != 1 or values.size == 0:
         raise DataError(f"The draws of {where} have shape {values.shape}; one row (b,) of at least one draw is needed.")
+    if not np.isfinite(values).any():
+        raise DataError(
+            f"None of the {values.size} draws of {where} is a number. A table may hold rows without draws: take the "
+            'row that carries them (of DRIVE: table.where(method="drive", interval="recentred")), or pass the '
+            "estimates alone."
+        )
     return np.where(np.isfinite(values), values, np.nan)
 
 
