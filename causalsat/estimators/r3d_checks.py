@@ -1,0 +1,229 @@
+"""Diagnostics of an `r3d` estimate: what is always made, what a full report adds, what can be asked for later."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from causalsat.checks.rd_checks import atoms_check, covariates_check, effective_n_check, mass_points_check
+from causalsat.checks.rd_density import density_check
+from causalsat.checks.rd_refits import (
+    FACTORS,
+    Refit,
+    bandwidth_check,
+    blocks_check,
+    dates_check,
+    placebo_check,
+    pre_period_check,
+    small_units_check,
+)
+from causalsat.checks.result import CheckResult
+from causalsat.errors import DataError, NumericalError, OptionError, nearest
+from causalsat.estimators.r3d_design import R3dDesign, open_design
+from causalsat.estimators.r3d_estimate import R3dEstimate, estimate, refitted
+from causalsat.estimators.r3d_fit import R3dFit, fit_columns
+from causalsat.estimators.r3d_inference import infer
+from causalsat.estimators.r3d_options import R3dChoices
+from causalsat.inference.options import Bootstrap
+
+BASIC = ("density", "covariates", "effective_n", "mass_points", "atoms")
+FULL = ("placebo_cutoffs", "bandwidth", "small_units")
+LATER = ("pre_period", "blocks", "dates")
+_BLOCKS_KM = (10.0, 25.0, 50.0, 100.0)
+_FEWEST_BLOCKS = 15
+
+
+def basic_checks(found: R3dEstimate, choices: R3dChoices) -> tuple[CheckResult, ...]:
+    """Density, covariates and draws per unit, effective units, mass points, atoms."""
+    made = (later_check(found, choices, name, {}) for name in BASIC if name != "covariates" or columns_of(found)[0])
+    return tuple(made)
+
+
+def full_checks(found: R3dEstimate, choices: R3dChoices) -> tuple[CheckResult, ...]:
+    """Placebo cutoffs, bandwidths, kernels and orders, quantile rules; block sizes where there are places."""
+    names = [name for name in FULL if name != "small_units" or found.design.draws is not None]
+    if found.design.sampling.lonlat is not None:
+        names.append("blocks")
+    return tuple(later_check(found, choices, name, {}) for name in names)
+
+
+def later_check(found: R3dEstimate, choices: R3dChoices, name: str, options: dict[str, Any]) -> CheckResult:
+    """One check by name with its options.
+
+    Raises
+    ------
+    OptionError
+        Unknown name or option.
+    """
+    made: dict[str, Callable[..., CheckResult]] = {
+        "density": _density, "covariates": _covariates, "effective_n": _effective_n, "mass_points": _mass_points,
+        "atoms": _atoms, "placebo_cutoffs": _placebo, "bandwidth": _bandwidths, "small_units": _small_units,
+        "pre_period": _pre_period, "blocks": _blocks, "dates": _dates,
+    }  # fmt: skip
+    if name not in made:
+        raise OptionError(f"There is no check {name!r}; there are: {', '.join(made)}.{nearest(name, made)}")
+    try:
+        return made[name](found, choices, **options)
+    except TypeError as error:
+        raise OptionError(f"check({name!r}) does not take these options: {error}.") from error
+
+
+def columns_of(found: R3dEstimate) -> tuple[list[str], np.ndarray]:
+    """Predetermined columns to test: covariates, and log draws per unit where it varies (pixels lost on one side)."""
+    design = found.design
+    names, columns = list(design.covariate_names), [design.covariates]
+    counted = design.n_draws[found.window]
+    if design.draws is not None and counted.size and np.ptp(counted) > 0:
+        names.append("log draws per unit")
+        columns.append(np.log(np.maximum(design.n_draws, 1))[:, None].astype(np.float64))
+    return names, np.column_stack(columns)
+
+
+def _density(
+    found: R3dEstimate, choices: R3dChoices, h: tuple[float, float] | None = None, kernel: str = "triangular"
+) -> CheckResult:
+    design = found.design
+    return density_check(design.x, design.treated, h=h, kernel=kernel, groups=design.sampling.cluster)
+
+
+def _covariates(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
+    """The estimate's own window on each covariate, as outcomes."""
+    design = found.design
+    names, columns = columns_of(found)
+    if not names:
+        return CheckResult("covariates", None, np.nan, "No covariate was given and all units have the same size.")
+    h = np.median(found.h, axis=1) if found.h.ndim == 2 else found.h
+    bare = replace(
+        design, covariates=np.zeros((design.n, 0)), covariate_names=(), treatment=None, Q=columns,
+        quantiles=np.arange(1, columns.shape[1] + 1) / (columns.shape[1] + 1), cells=np.ones(columns.shape[1]),
+    )  # fmt: skip
+    fit = fit_columns(
+        design.x, design.treated, design.omega, bare.covariates, columns, h, kernel=choices.kernel, order=choices.order
+    )
+    curves = fit.raw
+    own = R3dFit(fit, columns.shape[1], curves, curves[0] - curves[1], None, "frechet", choices.kernel)
+    quick = replace(choices, tests=(), band=None, bootstrap=Bootstrap(n=199, scheme="multiplier"), test_range=None)
+    found_here = infer(bare, own, quick)
+    df = float(np.nanmedian(found_here.curve.df))
+    return covariates_check(names, own.tau, found_here.covariance, df=df)
+
+
+def _effective_n(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
+    limits = found.fit.columns.limits
+    largest = np.abs(limits).max(axis=-1)
+    largest = np.median(largest, axis=1) if largest.ndim == 2 else largest
+    h = np.median(found.h, axis=1) if found.h.ndim == 2 else found.h
+    inference = found.inference
+    df = float(np.nanmedian(inference.curve.df))
+    return effective_n_check(inference.n_window, inference.n_effective, largest, df, h=h)
+
+
+def _mass_points(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
+    return mass_points_check(found.design.x, found.design.treated, found.window)
+
+
+def _atoms(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
+    return atoms_check(found.design.Q, found.design.quantiles, found.window)
+
+
+def _quick(found: R3dEstimate, choices: R3dChoices, design: R3dDesign, **changes: Any) -> Refit:
+    """One more run on some units, with the nullity test only."""
+    changed = {"tests": ("nullity",), "functionals": ("mean",), "thresholds": (), "band": None, "test_range": None}
+    again = estimate(design, replace(choices, **(changed | changes)), found.cutoff, False)
+    inference, test = again.inference, again.inference.tests[0]
+    mean = again.functionals[0]
+    h = np.median(again.h, axis=1) if again.h.ndim == 2 else again.h
+    return Refit(
+        test.statistic, test.p_value, mean.estimate, mean.std_error, inference.n_effective, h,
+        inference.curve.estimate, inference.curve.se,
+    )  # fmt: skip
+
+
+def _placebo(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
+    design = found.design
+
+    def run(rows: np.ndarray, cutoff: float) -> Refit:
+        moved = design.take(rows)
+        x = moved.x - cutoff
+        return _quick(found, choices, replace(moved, x=x, treated=x >= 0.0, treatment=None))
+
+    return placebo_check(design.x, design.treated, run)
+
+
+def _bandwidths(
+    found: R3dEstimate, choices: R3dChoices, factors: Sequence[float] = FACTORS, orders: Sequence[int] = (1, 2)
+) -> CheckResult:
+    def run(factor: float, kernel: str, order: int) -> Refit:
+        own = None if found.h_treatment is None else found.h_treatment * factor
+        return _quick(
+            found, choices, found.design, bandwidth=found.h * factor, bandwidth_treatment=own, kernel=kernel,
+            order=order,
+        )  # fmt: skip
+
+    return bandwidth_check(run, kernel=choices.kernel, order=choices.order, factors=factors, orders=orders)
+
+
+def _small_units(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
+    design = found.design
+    if design.draws is None:
+        raise DataError("small_units compares quantile rules on the units' draws; quantiles were given instead.")
+    rules = {"type7": ("type7", None), "type9": ("type9", None), "half": ("type7", "half")}
+    base = "half" if choices.small_sample == "half" else choices.quantile_rule
+    rules.setdefault(base, (base, None))
+    runs = {}
+    for name, (rule, small) in rules.items():
+        try:
+            again = design.with_quantiles(rule, small)
+        except (OptionError, NumericalError):
+            continue
+        runs[name] = _quick(found, choices, again, bandwidth=found.h, bandwidth_treatment=found.h_treatment)
+    return small_units_check(runs, base, design.quantiles)
+
+
+def _pre_period(
+    found: R3dEstimate, choices: R3dChoices, data: Any = None, pre_outcome: Any = None, **arguments: Any
+) -> CheckResult:
+    """The same call on an outcome measured before treatment; ``data`` and its columns as in `r3d`."""
+    if data is None or pre_outcome is None:
+        raise OptionError(
+            'check("pre_period", data=..., pre_outcome=...) needs the table and its column of the outcome before '
+            "treatment; running, unit and the other columns are taken over unless given."
+        )
+    names = found.design.names
+    taken = {name: names[name] for name in ("running", "unit") if names.get(name) is not None}
+    if names.get("cluster"):
+        taken["cluster"] = names["cluster"]
+    design = open_design(
+        data, outcome=pre_outcome, quantiles=found.design.quantiles, quantile_rule=choices.quantile_rule,
+        small_sample=choices.small_sample, donut=choices.donut, tie=choices.tie, **(taken | arguments),
+    )  # fmt: skip
+    return pre_period_check(_quick(found, choices, design), str(pre_outcome))
+
+
+def _blocks(found: R3dEstimate, choices: R3dChoices, block_km: Sequence[float] = _BLOCKS_KM) -> CheckResult:
+    """Standard errors with spatial blocks of growing size across the border; sizes that leave few blocks cannot tell."""
+    errors = []
+    for size in block_km:
+        bootstrap = Bootstrap(n=choices.bootstrap.n, scheme="block", block_km=float(size))
+        try:
+            again = refitted(
+                found, choices, bandwidth=found.h, bandwidth_treatment=found.h_treatment, bootstrap=bootstrap,
+                functionals=(), thresholds=(), tests=(),
+            )  # fmt: skip
+            few = again.inference.n_clusters < _FEWEST_BLOCKS
+            errors.append(np.where(few, np.nan, again.inference.curve.se))
+        except DataError:
+            errors.append(np.full(found.design.quantiles.size, np.nan))
+    return blocks_check(list(block_km), np.array(errors), found.inference.curve.se)
+
+
+def _dates(
+    found: R3dEstimate, choices: R3dChoices, dates: Any = None, treated_on: Any = None, expected: Any = None
+) -> CheckResult:
+    """Imagery dates by column against the date of treatment; arrays follow the units' rows of the data."""
+    if dates is None or treated_on is None or expected is None:
+        raise OptionError('check("dates", dates=..., treated_on=..., expected=...) needs all three.')
+    rows = found.design.rows
+    aligned = {name: np.asarray(values)[rows] for name, values in dates.items()}
+    return dates_check(aligned, np.asarray(treated_on), found.design.treated, expected)
