@@ -14,7 +14,6 @@ from causalsat.estimators.r3d_functionals import FunctionalRow, functional_rows,
 from causalsat.estimators.r3d_inference import R3dInference, infer
 from causalsat.estimators.r3d_options import Bandwidth, R3dChoices
 from causalsat.progress import Progress
-from causalsat.study.unit_quantiles import warn_small_units
 
 POOLED = "pooled"
 
@@ -82,7 +81,7 @@ def estimate(design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Prog
     found = R3dEstimate(
         cutoff, design, h, h_treatment, selected, selected_treatment, fit, inference, columns, tuple(rows)
     )
-    _warn_small_units(found, choices)
+    design.warn_small_units(found.window)
     return found
 
 
@@ -131,10 +130,3 @@ def refitted(found: R3dEstimate, choices: R3dChoices, **changes: Any) -> R3dEsti
     from dataclasses import replace
 
     return estimate(found.design, replace(choices, **changes), found.cutoff, False)
-
-
-def _warn_small_units(found: R3dEstimate, choices: R3dChoices) -> None:
-    design = found.design
-    if design.draws is None or choices.quantile_rule != "type7" or choices.small_sample is not None:
-        return
-    warn_small_units(design.n_draws[found.window], design.quantiles)

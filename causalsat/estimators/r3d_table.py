@@ -142,7 +142,7 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
 
     first = found[0]
     design, inference = first.design, first.inference
-    notes = {str(key): value for key, value in design.notes.items()}
+    notes = {str(key): value for key, value in design.notes.items()} | design.draw_notes(first.window)
     return {
         "estimator": "r3d",
         "estimand": {one.cutoff: estimand(one.design, one.cutoff) for one in found}
