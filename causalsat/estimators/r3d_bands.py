@@ -46,7 +46,7 @@ class CurveInference:
 
     def scaled(self) -> np.ndarray:
         """(B, K) draws times factors: draws whose law is that of the studentized estimate times its standard error."""
-        return self.draws * self.factors
+        return np.asarray(self.draws * self.factors)
 
 
 def order_statistic(sups: np.ndarray, level: float) -> float:
@@ -63,7 +63,7 @@ def share_above(sups: np.ndarray, statistic: float) -> float:
     fine = sups[np.isfinite(sups)]
     if not np.isfinite(statistic) or fine.size < (1.0 - MAX_FAILED) * sups.size:
         return math.nan
-    return (1.0 + float((fine >= statistic).sum())) / (fine.size + 1.0)
+    return float((1.0 + (fine >= statistic).sum()) / (fine.size + 1.0))
 
 
 def curve_inference(

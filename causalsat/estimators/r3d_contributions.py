@@ -101,7 +101,7 @@ class Contributions:
     @property
     def jump(self) -> np.ndarray:
         """(g, K) contributions to the jumps of the columns."""
-        return self.plus - self.minus
+        return np.asarray(self.plus - self.minus)
 
 
 def contributions(design: Any, fit: R3dFit, residuals: str, bootstrap: Bootstrap, seed: int) -> Contributions:
@@ -236,21 +236,21 @@ def _loadings(
     A cluster's block correction is k^(-1/2) (I - Z_g Z_g')^(-a) k^(1/2), a = 1/2 or 1, so that its loadings are
     sqrt(k) Z (I - Z_g'Z_g)^(-a) ell: a matrix of the size of the regressors, whatever the size of the cluster.
     """
-    limits = (Z @ ell.T).T * root[None, :]
+    limits = np.asarray((Z @ ell.T).T * root[None, :])
     if residuals == "hc0":
         return limits
     if residuals == "hc1":
         inside = root > 0.0
         size = np.array([(inside & ~right).sum(), (inside & right).sum()], dtype=np.float64)
         factor = np.sqrt(size / np.maximum(size - order - 1.0, 1.0))
-        return limits * factor[right.astype(int)][None, :]
+        return np.asarray(limits * factor[right.astype(int)][None, :])
     power = -0.5 if residuals == "hc2" else -1.0
     if groups.single:
         rest = 1.0 - (Z**2).sum(axis=1)
-        return limits * np.where(rest > _FULL, np.where(rest > _FULL, rest, 1.0) ** power, 0.0)[None, :]
+        return np.asarray(limits * np.where(rest > _FULL, np.where(rest > _FULL, rest, 1.0) ** power, 0.0)[None, :])
     own = groups.sums(Z[:, :, None] * Z[:, None, :])
     values, vectors = np.linalg.eigh(np.eye(Z.shape[1])[None, :, :] - own)
     # A direction that the rest of the sample does not determine has no residual: the pseudo-inverse leaves it out.
     scale = np.where(values > _FULL, np.where(values > _FULL, values, 1.0) ** power, 0.0)
     turned = np.einsum("gij,gj,gkj,sk->gsi", vectors, scale, vectors, ell, optimize=True)
-    return np.einsum("ri,rsi->sr", Z, groups.spread(turned)) * root[None, :]
+    return np.asarray(np.einsum("ri,rsi->sr", Z, groups.spread(turned)) * root[None, :])

@@ -46,7 +46,8 @@ def merged_degrees(
 def _mixed_degrees(groups: Groups, parts: list[tuple[Basis, np.ndarray]], joint: np.ndarray) -> np.ndarray:
     """(K,) degrees of freedom for errors with second moments ``joint`` (parts, parts, K)."""
     q = [basis.Z.shape[1] for basis, _ in parts]
-    low, place = [], {}
+    low: list[np.ndarray] = []
+    place: dict[tuple[str, int, int], int] = {}
     for a, (basis, loadings) in enumerate(parts):
         ratio = np.divide(loadings, basis.root, out=np.zeros_like(loadings), where=basis.root > 0.0)
         place["u", a, a] = len(low)
@@ -75,7 +76,7 @@ def _mixed_degrees(groups: Groups, parts: list[tuple[Basis, np.ndarray]], joint:
     traces, products = _sums(L, pieces)
     mean = traces @ weights
     square = np.einsum("ik,ij,jk->k", weights, products, weights)
-    return np.divide(mean**2, square, out=np.full(mean.size, np.nan), where=square > 0.0)
+    return np.asarray(np.divide(mean**2, square, out=np.full(mean.size, np.nan), where=square > 0.0))
 
 
 def _sums(L: np.ndarray, pieces: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

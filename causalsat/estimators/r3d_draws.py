@@ -81,10 +81,10 @@ class Multipliers:
         g, k = columns.shape
         if self.law != "normal" or g <= k or k == 0:
             return None
-        R = np.linalg.qr(columns, mode="r")
+        R = np.asarray(np.linalg.qr(columns, mode="r"))
         if (np.abs(np.diagonal(R)) < _RANK * np.linalg.norm(columns, axis=0)).any():
             return None
-        return _signs(R)[:, None] * R
+        return np.asarray(_signs(R)[:, None] * R)
 
     def _drawn(self, scores: np.ndarray, stream: int | None) -> np.ndarray:
         return multiplied(scores, self.law, self.n, self.seed, stream)

@@ -174,28 +174,14 @@ def infer(design: Any, fit: R3dFit, choices: R3dChoices, *, progress: Progress =
     jump = _first_stage(fit, C)
     merged, live = _merged(fit, C, jump)
     drawn, numerator, of_jump = _draws(design, fit, C, jump, live, choices, progress)
-    effects = _effects(fit)
-    shifts = numerator if of_jump is None else numerator - of_jump[:, None] * effects[None, :]
-    if fit.treatment is not None:
-        shifts = shifts / fit.first_stage
-    df = _effect_degrees(fit, C, jump, effects)
-    se, m = np.sqrt((merged**2).sum(axis=0)), fit.n_quantiles
-    factors = _factors(df, choices, numerator.shape[0])
-    common: dict[str, Any] = {"level": choices.level, "critical": choices.critical, "reason": _TIED}
-    head, tail = slice(0, m), slice(m, None)
-    curve, extra = (
-        curve_inference(
-            effects[part], se[part], df[part], shifts[:, part], _part(factors, part), live=live[part],
-            band=band, **common,
-        )
-        for part, band in ((head, choices.band), (tail, None))
-    )  # fmt: skip
+    curve, extra = _curves(fit, C, jump, (merged, live), (numerator, of_jump), choices)
+    own = merged[:, : fit.n_quantiles]
     tests = tests_of(
-        curve, merged[:, :m].T @ merged[:, :m], design.quantiles, design.cells, choices.tests,
-        test_range=choices.test_range, level=choices.level, studentized=choices.band != "constant",
+        curve, own.T @ own, design.quantiles, design.cells, choices.tests, test_range=choices.test_range,
+        level=choices.level, studentized=choices.band != "constant",
     )  # fmt: skip
     return R3dInference(
-        curve, extra, _first_stage_inference(fit, jump, of_jump, choices, numerator.shape[0]), tests,
+        curve, extra, _first_stage_inference(jump, of_jump, choices, numerator.shape[0]), tests,
         _sets(fit, C, jump, numerator, of_jump, curve, choices), C, merged,
         drawn.n_failed if isinstance(drawn, Refits) else {}, C.groups.g, _window(design, fit), fit.columns.n_effective,
         ("hc" if C.groups.single else "cr") + choices.residuals[2:], numerator, fit, choices, drawn,
@@ -203,8 +189,30 @@ def infer(design: Any, fit: R3dFit, choices: R3dChoices, *, progress: Progress =
     )  # fmt: skip
 
 
-def _part(factors: np.ndarray, part: slice) -> np.ndarray:
-    return factors if factors.shape[1] == 1 else factors[:, part]
+def _curves(
+    fit: R3dFit,
+    C: Contributions,
+    jump: _Jump | None,
+    merged: tuple[np.ndarray, np.ndarray],
+    drawn: tuple[np.ndarray, np.ndarray | None],
+    choices: R3dChoices,
+) -> tuple[CurveInference, CurveInference]:
+    """Effects on quantiles with their band, and on the further columns without one."""
+    effects, m = _effects(fit), fit.n_quantiles
+    shifts = drawn[0] if drawn[1] is None else drawn[0] - drawn[1][:, None] * effects[None, :]
+    if fit.treatment is not None:
+        shifts = shifts / fit.first_stage
+    df, se = _effect_degrees(fit, C, jump, effects), np.sqrt((merged[0] ** 2).sum(axis=0))
+    factors = _factors(df, choices, shifts.shape[0])
+
+    def part(columns: slice, band: str | None) -> CurveInference:
+        return curve_inference(
+            effects[columns], se[columns], df[columns], shifts[:, columns],
+            factors if factors.shape[1] == 1 else factors[:, columns], level=choices.level, critical=choices.critical,
+            band=band, live=merged[1][columns], reason=_TIED,
+        )  # fmt: skip
+
+    return part(slice(0, m), choices.band), part(slice(m, None), None)
 
 
 def _notes(C: Contributions, choices: R3dChoices, drawn: Multipliers | Refits) -> dict[str, Any]:
@@ -326,7 +334,7 @@ def _factors(df: np.ndarray, choices: R3dChoices, n: int) -> np.ndarray:
 
 
 def _first_stage_inference(
-    fit: R3dFit, jump: _Jump | None, draws: np.ndarray | None, choices: R3dChoices, n: int
+    jump: _Jump | None, draws: np.ndarray | None, choices: R3dChoices, n: int
 ) -> CurveInference | None:
     if jump is None:
         return None
