@@ -10,7 +10,7 @@ from causalsat.errors import NumericalError, OptionError, SingularWindowError, c
 
 SIDES = ("right", "left")
 _PRELIMINARY = {"triangular": 2.576, "epanechnikov": 2.34, "uniform": 1.843}
-_RCOND = 1e-12
+_RCOND = 1e-13
 _FREE = 1e-8
 _CELLS = 400_000
 
@@ -284,16 +284,17 @@ def population_bandwidth(
 def _linear_maps(
     u: np.ndarray, weights: np.ndarray, order: int, name: str, h: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # QR of the weighted columns: the Gram of u^0..u^7 on [0, 1] would lose ten digits.
+    # QR of the weighted columns at unit length: the Gram of u^0..u^7 on [0, 1] would lose ten digits.
     root = np.sqrt(weights)
-    q, r = np.linalg.qr(np.vander(u, order + 1, increasing=True) * root[:, None])
-    diagonal = np.abs(np.diag(r))
-    if u.size <= order or not diagonal.min() > _RCOND * diagonal.max():
+    columns = np.vander(u, order + 1, increasing=True) * root[:, None]
+    length = np.maximum(np.sqrt(np.einsum("ij,ij->j", columns, columns)), np.finfo(np.float64).tiny)
+    q, r = np.linalg.qr(columns / length[None, :])
+    if u.size <= order or not np.abs(np.diag(r)).min() > _RCOND:
         raise NumericalError(
             f"the pilot regression of order {order} {name} of the cutoff is singular at bandwidth {h:.6g} "
             f"({u.size} units): the running variable has nearly tied values. Give the bandwidth as a number."
         )
-    return np.linalg.solve(r, q.T), q, root
+    return np.linalg.solve(r, q.T) / length[:, None], q, root
 
 
 def _squares(

@@ -316,6 +316,18 @@ def test_thin_windows_are_widened_and_listed():
     assert found.notes()["widened"] == [dict(row) for row in found.widened]
 
 
+@pytest.mark.parametrize("rule", PILOTS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_heavy_tails_and_whole_numbers(rule, kernel):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        outcome = rng.normal(size=(150, 2))
+        for x in (rng.standard_cauchy(150), np.rint(6.0 * rng.normal(size=150)), rng.exponential(size=150) - 0.4):
+            found = chosen(x, outcome, rule, kernel=kernel)
+            assert (found.h > 0.0).all() and (found.h <= np.abs(x).max()).all()
+            assert (found.n_window > 0).all() and found.notes()["h"] == found.h.tolist()
+
+
 def test_as_few_distinct_values_as_there_may_be():
     x = np.repeat(np.r_[-np.arange(1.0, 6.0), np.arange(5.0)], 20)
     outcome = np.random.default_rng(16).normal(size=(200, 1))
@@ -334,7 +346,7 @@ def test_bad_data():
         chosen(x, outcome)
     with pytest.raises(OptionError, match="kernel"):
         chosen(x, outcome, kernel="gaussian")
-    tied = np.r_[-np.linspace(0.1, 1.0, 50), 1e-9 * np.arange(1, 9), 1.0]
+    tied = np.r_[-np.linspace(0.1, 1.0, 50), 0.5 + 1e-9 * np.arange(9)]
     with pytest.raises(NumericalError, match="nearly tied"):
         chosen(tied, np.random.default_rng(0).normal(size=(59, 1)))
 
@@ -354,6 +366,8 @@ def test_treatment():
     assert report is not None
     np.testing.assert_allclose(got, chosen(x, one_sided[:, None]).h)
     assert (report.V[1] < 1e-25).all()
+    two, _ = treatment_bandwidth(x, x >= 0.0, one_sided, np.ones(400), None, Bandwidth(sides="two"), h)
+    assert two[1] == np.abs(x[x < 0.0]).max() and two[0] < 1.0
 
 
 def test_the_preliminary_rule_where_quartiles_coincide():
