@@ -202,7 +202,7 @@ def _pre_period(
 
 
 def _blocks(found: R3dEstimate, choices: R3dChoices, block_km: Sequence[float] = _BLOCKS_KM) -> CheckResult:
-    """Standard errors with spatial blocks of growing size across the border; sizes that leave few blocks cannot tell."""
+    """Standard errors with spatial blocks of growing size; sizes that leave few blocks cannot tell."""
     errors = []
     for size in block_km:
         bootstrap = Bootstrap(n=choices.bootstrap.n, scheme="block", block_km=float(size))
