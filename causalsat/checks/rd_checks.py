@@ -181,11 +181,10 @@ def atoms_check(Q: np.ndarray, quantiles: np.ndarray, inside: np.ndarray | None 
         ``statistic``: the largest share of units in the window that agree at a level. Fails above one half.
         ``table``: per level the shares at the outcome's minimum, at its maximum, and at the commonest value.
     """
-    Q, quantiles = np.asarray(Q, dtype=np.float64), np.asarray(quantiles, dtype=np.float64)
-    Q = Q if inside is None else Q[np.asarray(inside, dtype=bool)]
-    least, most = Q.min(), Q.max()
-    low, high = (Q == least).mean(axis=0), (Q == most).mean(axis=0)
-    commonest = _commonest(Q)
+    values, quantiles = np.asarray(Q, dtype=np.float64), np.asarray(quantiles, dtype=np.float64)
+    values = values if inside is None else values[np.asarray(inside, dtype=bool)]
+    low, high = (values == values.min()).mean(axis=0), (values == values.max()).mean(axis=0)
+    commonest = _commonest(values)
     table: dict[str, list[Any]] = {
         "quantile": quantiles.tolist(), "at_minimum": low.tolist(), "at_maximum": high.tolist(),
         "commonest": commonest.tolist(),
