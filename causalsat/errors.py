@@ -159,6 +159,10 @@ class SmallUnitsWarning(CausalsatWarning):
     """Units with so few draws that their quantiles are biased towards the middle."""
 
 
+class CompatibilityWarning(CausalsatWarning):
+    """Numbers made the way other software makes them, known defects included."""
+
+
 class RasterLayoutWarning(CausalsatWarning):
     """The layout of a raster makes chips expensive; the cure is named."""
 

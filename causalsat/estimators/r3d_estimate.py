@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from causalsat.estimators.r3d_bandwidth import BandwidthReport, select_bandwidth, treatment_bandwidth
+from causalsat.estimators.r3d_compat import compat_fit, compat_infer
 from causalsat.estimators.r3d_design import R3dDesign
 from causalsat.estimators.r3d_fit import R3dFit, fit_curves
 from causalsat.estimators.r3d_functional_columns import FunctionalColumns, functional_columns
@@ -68,11 +69,15 @@ def estimate(design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Prog
     h_treatment, selected_treatment = first_stage_bandwidth(design, choices, h)
     functionals = parsed_functionals(choices.functionals, choices.thresholds)
     columns = functional_columns(functionals, design)
-    fit = fit_curves(
-        design, h, estimator=choices.estimator, kernel=choices.kernel, order=choices.order, h_treatment=h_treatment,
-        extra=columns.values,
-    )  # fmt: skip
-    inference = infer(design, fit, choices, progress=progress)
+    if choices.compat is None:
+        fit = fit_curves(
+            design, h, estimator=choices.estimator, kernel=choices.kernel, order=choices.order,
+            h_treatment=h_treatment, extra=columns.values,
+        )  # fmt: skip
+        inference = infer(design, fit, choices, progress=progress)
+    else:
+        fit = compat_fit(design, h, choices, h_treatment=h_treatment, extra=columns.values)
+        inference = compat_infer(design, fit, choices, progress=progress)
     rows: list[FunctionalRow] = []
     if functionals:
         rows = functional_rows(

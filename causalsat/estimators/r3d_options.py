@@ -95,6 +95,7 @@ def validated_choices(**given: Any) -> R3dChoices:
     compat = given["compat"]
     if compat is not None:
         one_of("compat", compat, (COMPAT,))
+        given |= {"critical": "normal", "residuals": "hc0", "band": given["band"] and "constant"}
     bandwidth = resolved_bandwidth("bandwidth", given["bandwidth"], estimator, order)
     if compat is not None and isinstance(bandwidth, Bandwidth):
         raise OptionError(
