@@ -27,8 +27,8 @@ class DriveMoments:
     """DRIVE and TSLS as functions of the weighted Gram matrix of [C Z X y]: 2p estimates per draw.
 
     The m sums are the upper triangle of the Gram of [C Z] by rows, the cross moments of [C Z] with [X y] by rows, for
-    the target "ols" the upper triangle of the Gram of [X y], and the total weight. A draw whose [C Z], or whose
-    projected treatments, are collinear has status ``singular``.
+    the target "ols" or rescaled columns the upper triangle of the Gram of [X y], and the total weight. A draw whose
+    [C Z], or whose projected treatments, are collinear has status ``singular``.
 
     Attributes
     ----------
@@ -40,6 +40,9 @@ class DriveMoments:
         The metric of the moments is the full sample's (metric="gmm") instead of the draw's (Z'Z/n)^{-1}.
     reselect : bool
         Choose the radius again in each draw.
+    rescaled : bool
+        Divide outcome and treatments by the draw's own standard deviations before solving (target "zero"); estimates
+        are returned on the scale of the columns.
     """
 
     m: int
@@ -48,6 +51,7 @@ class DriveMoments:
     target: str
     held: bool
     reselect: bool = False
+    rescaled: bool = False
 
     def contributions(self, design: Any) -> np.ndarray:
         """(n, sums); the design is (D (n, m + q + p + 1), omega (n,))."""
@@ -82,7 +86,7 @@ class DriveMoments:
         rows, cols = np.triu_indices(fixed)
         across = np.meshgrid(np.arange(fixed), np.arange(fixed, width), indexing="ij")
         parts = [(rows, cols), (across[0].ravel(), across[1].ravel())]
-        if self.target == "ols":
+        if self.target == "ols" or self.rescaled:
             last = np.triu_indices(self.p + 1)
             parts.append((last[0] + fixed, last[1] + fixed))
         return np.concatenate([r for r, _ in parts]), np.concatenate([c for _, c in parts])
@@ -100,7 +104,9 @@ class DriveMoments:
 
         rho, centre, cap, bias = constants
         p, just = self.p, self.q == self.p
-        B, w, outer, fine = self._moments(moments, centre)
+        B, w, outer, spread, fine = self._moments(moments, centre)
+        unit = spread[p] / spread[:p]
+        B, w = B / spread[None, :p], w / spread[p]
         red = reduced(B, w, just)
         if self.reselect:
             rho = cap * jnp.maximum(jnp.linalg.eigvalsh(B.T @ B - bias)[0], 0.0)
@@ -109,10 +115,12 @@ class DriveMoments:
         else:
             root = drive_root(red, rho)
         fine &= (root.status != SINGULAR) & (jnp.min(red.a) > 1e-20 * jnp.max(red.a))
-        return jnp.concatenate([root.b, red.b_tsls]), jnp.where(fine, int(Status.ok), int(Status.singular))
+        return jnp.concatenate([root.b * unit, red.b_tsls * unit]), jnp.where(
+            fine, int(Status.ok), int(Status.singular)
+        )
 
-    def _moments(self, total: Any, centre: Any) -> tuple[Any, Any, Any, Any]:
-        """B (q, p), w (q,), the Gram of [X y] orthogonal to [C Z] (or an empty one), and whether [C Z] has full rank.
+    def _moments(self, total: Any, centre: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """B (q, p), w (q,), Gram of [X y] orthogonal to [C Z] (or empty), scales (p + 1,) of [X y], rank of [C Z] full.
 
         The factor of the Gram of [C Z] holds in its last rows the factor of Z'Z net of C.
         """
@@ -132,14 +140,17 @@ class DriveMoments:
         sides = jnp.concatenate([across, shift[:, None]], axis=1) / scale[:, None]
         half = jax.scipy.linalg.solve_triangular(lower, sides, lower=True)
         inside, moved = half[m:, : p + 1], half[m:, p + 1]
-        outer = jnp.zeros((0, 0), jnp.float64)
+        outer, spread = jnp.zeros((0, 0), jnp.float64), jnp.ones(p + 1, jnp.float64)
+        start = split + fixed * (p + 1)
         if self.target == "ols":
-            start = split + fixed * (p + 1)
             outer = mean[start : start + (p + 1) * (p + 2) // 2][_square(p + 1)] - half[:, : p + 1].T @ half[:, : p + 1]
+        elif self.rescaled:
+            raw = mean[start : start + (p + 1) * (p + 2) // 2][jnp.diagonal(_square(p + 1))]
+            spread = jnp.sqrt(raw - jnp.sum(half[:m, : p + 1] ** 2, axis=0))
         if self.held:
             turn = lower[m:, m:] * scale[m:, None]
             inside, moved = turn @ inside, turn @ moved
-        return inside[:, :p], inside[:, p] - moved, outer, fine
+        return inside[:, :p], inside[:, p] - moved, outer, spread, fine
 
 
 def recentred_draws(
@@ -207,7 +218,8 @@ def plain_draws(
 ) -> Draws:
     """Draws as in :func:`recentred_draws` without recentring: for the pseudo-true value above the threshold.
 
-    There the estimator is a smooth M-estimator, for which the plain basic bootstrap is valid.
+    There the estimator is a smooth M-estimator, for which the plain basic bootstrap is valid. On unit scale each draw
+    is scaled by its own standard deviations, on which a pseudo-true value depends at first order.
     """
     return _draws(problem, rho, bootstrap, seed, (first, count, progress), recentre=False)
 
@@ -233,7 +245,10 @@ def _draws(
     controls = _orthonormal(rows.controls, rows.weights) if refit else rows.controls[:, :0]
     columns = np.column_stack([controls, turned, rows.X, rows.y])
     held = problem.metric == "gmm"
-    moments = DriveMoments(controls.shape[1], rows.q, rows.p, problem.shrink_to, held, reselect is not None)
+    unit = problem.sd_y != 1.0 or bool(np.any(problem.sd_x != 1.0))
+    # Near the effect the scales act at second order and are held; a pseudo-true value depends on them at first order.
+    rescaled = unit and not recentre and problem.shrink_to == "zero"
+    moments = DriveMoments(controls.shape[1], rows.q, rows.p, problem.shrink_to, held, reselect is not None, rescaled)
     cap, bias = (0.0, np.zeros((rows.p, rows.p))) if reselect is None else reselect
     constants = (np.float64(rho), centre if recentre else np.zeros_like(centre), np.float64(cap), bias)
     first, count, progress = wanted

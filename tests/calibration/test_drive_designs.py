@@ -46,9 +46,9 @@ DESIGNS = [
     ),
     *both_signs("shrink_to ols", {}, {"shrink_to": "ols"}),
     *both_signs("metric gmm", {"heteroskedastic": True}, {"metric": "gmm"}),
-    # On raw scale: the resamples keep the standard deviations of the columns, which move this value at first order.
     # The basic bootstrap of a curved function of the first stage covers .91 to .96 in 400 runs.
     *both_signs("above the threshold", {"scale": "raw"}, {"scale": "raw"}, floor=0.86, above=True),
+    *both_signs("above, unit scale", {"scale": "unit"}, {"scale": "unit"}, floor=0.86, above=True),
 ]
 
 

@@ -38,7 +38,10 @@ def net(a, C, weights):
 
 
 def refitted(problem, draw, recentre, controls=True):
-    """DRIVE and TSLS on the rows as resampled: covariates partialled out again, moments recentred by hand."""
+    """DRIVE and TSLS on the rows as resampled: covariates partialled out again, moments recentred by hand.
+
+    Without recentring the zero target is solved on the draw's own unit scale.
+    """
     rows = problem.rows
     omega = rows.weights * draw
     omega = omega / omega.mean()
@@ -48,11 +51,15 @@ def refitted(problem, draw, recentre, controls=True):
     S = (Z.T * omega) @ Z / N
     root = problem.root if problem.metric == "gmm" else np.linalg.inv(np.linalg.cholesky(S))
     B, w = root @ ((Z.T * omega) @ X / N), root @ ((Z.T * omega) @ y / N - taken)
+    own = not recentre and problem.shrink_to == "zero"
+    sd_y = np.sqrt(np.mean(omega * y**2)) if own else 1.0
+    sd_x = np.sqrt(np.mean(omega[:, None] * X**2, axis=0)) if own else np.ones(rows.p)
+    B, w = B / sd_x, w / sd_y
     kept = omega > 0.0
     y, X, Z, omega = y[kept], X[kept], Z[kept], omega[kept] / omega[kept].mean()
     again = IvRows(y, X, Z, omega, rows.controls, rows.m, rows.m, rows.sampling)
     shown = DriveProblem(again, root, B, w, problem.shrink_to, problem.metric, 1.0, np.ones(rows.p))
-    return np.concatenate([solve_drive(shown, RHO).b, shown.b_tsls])
+    return np.concatenate([solve_drive(shown, RHO).b * sd_y / sd_x, shown.b_tsls * sd_y / sd_x])
 
 
 CODES = np.random.default_rng(0).integers(0, 40, N)
