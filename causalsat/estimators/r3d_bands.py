@@ -58,6 +58,24 @@ def order_statistic(sups: np.ndarray, level: float) -> float:
     return float(np.partition(fine, place - 1)[place - 1])
 
 
+def sups_of(draws: np.ndarray, scale: np.ndarray, factors: np.ndarray, *, one_sided: bool = False) -> np.ndarray:
+    """(B,) largest |draw| / scale over the columns, times the factors; largest negative part when ``one_sided``."""
+    z = draws * (1.0 / scale)[None, :]
+    if factors.shape[1] > 1:
+        z *= factors
+    low = -z.min(axis=1)
+    sups = np.maximum(low, 0.0) if one_sided else np.maximum(low, z.max(axis=1))
+    return np.asarray(sups * factors[:, 0] if factors.shape[1] == 1 else sups)
+
+
+def reach_of(df: np.ndarray, level: float, critical: str) -> np.ndarray:
+    """Two-sided pointwise critical values of t with ``df``, or of the normal law."""
+    from scipy import special
+
+    upper = 0.5 * (1.0 + level)
+    return np.asarray(special.stdtrit(df, upper) if critical == "t" else np.full(df.shape, special.ndtri(upper)))
+
+
 def share_above(sups: np.ndarray, statistic: float) -> float:
     """(1 + #{T_b >= T}) / (B + 1) over the draws that did not fail; NaN where too many failed."""
     fine = sups[np.isfinite(sups)]
@@ -84,18 +102,18 @@ def curve_inference(
     The studentized band is estimate +- c se with c the order statistic of max |G_b| / se over the curve; the constant
     band estimate +- c with c that of max |G_b|.
     """
-    from scipy import stats
+    from scipy import special
 
     se = np.where(live, se, np.nan)
-    law = stats.t(df) if critical == "t" else stats.norm()
-    reach = law.ppf(0.5 * (1.0 + level)) * se
-    p_value = 2.0 * law.sf(np.abs(estimate) / se)
+    reach = reach_of(df, level, critical) * se
+    z = -np.abs(estimate) / se
+    p_value = 2.0 * (special.stdtr(df, z) if critical == "t" else special.ndtr(z))
     blank = np.full(estimate.size, np.nan)
     c, low, high = math.nan, blank, blank
     if band is not None and live.any():
         scale = se[live] if band == "studentized" else np.ones(int(live.sum()))
         own = factors if factors.shape[1] == 1 else factors[:, live]
-        c = order_statistic((np.abs(draws[:, live]) / scale[None, :] * own).max(axis=1), level)
+        c = order_statistic(sups_of(draws if live.all() else draws[:, live], scale, own), level)
         width = np.where(live, c * (se if band == "studentized" else 1.0), np.nan)
         low, high = estimate - width, estimate + width
     unavailable = {int(j): reason for j in np.flatnonzero(~live)}

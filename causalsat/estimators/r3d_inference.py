@@ -13,7 +13,7 @@ import numpy as np
 
 from causalsat.errors import WeakFirstStageWarning, warn
 from causalsat.estimators.r3d_ar import RobustSets, robust_sets
-from causalsat.estimators.r3d_bands import CurveInference, curve_inference
+from causalsat.estimators.r3d_bands import CurveInference, curve_inference, reach_of
 from causalsat.estimators.r3d_contributions import Contributions, contributions
 from causalsat.estimators.r3d_df import degrees, merged_degrees
 from causalsat.estimators.r3d_draws import Multipliers, chi_square_factors, law_of, multipliers
@@ -357,15 +357,12 @@ def _sets(
 ) -> RobustSets | None:
     if jump is None or C.treatment is None:
         return None
-    from scipy import stats
-
     m = fit.n_quantiles
     own = C.jump[:, :m]
     v_nn = (own**2).sum(axis=0)
     v_nn = np.where(np.sqrt(v_nn) > _floor(fit)[:m], v_nn, 0.0)
     v_nd = np.where(v_nn > 0.0, C.treatment @ own, 0.0) if jump.live else np.zeros(m)
-    law = stats.t(curve.df) if choices.critical == "t" else stats.norm()
-    reach = np.broadcast_to(law.ppf(0.5 * (1.0 + choices.level)), (m,))
+    reach = reach_of(curve.df, choices.level, choices.critical)
     drawn = np.zeros(numerator.shape[0]) if of_jump is None else of_jump
     v_dd = jump.se**2 if jump.live else 0.0
     return robust_sets(

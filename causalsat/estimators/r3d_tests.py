@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalsat.errors import OptionError
-from causalsat.estimators.r3d_bands import CurveInference, order_statistic, share_above
+from causalsat.estimators.r3d_bands import CurveInference, order_statistic, share_above, sups_of
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,9 @@ def _test(
         return R3dTest(name, math.nan, math.nan, math.nan, int(kept.sum()), reach, why)
     used = curve.factors if curve.factors.shape[1] == 1 else curve.factors[:, kept]
     scale = se[kept] if studentized else np.ones(int(kept.sum()))
-    own, moved = values[kept] / scale, draws[:, kept] / scale[None, :] * used
-    if name == "dominance":
-        statistic, sups = max(0.0, float((-own).max())), np.maximum(-moved, 0.0).max(axis=1)
-    else:
-        statistic, sups = float(np.abs(own).max()), np.abs(moved).max(axis=1)
+    own, one_sided = values[kept] / scale, name == "dominance"
+    statistic = max(0.0, float((-own).max())) if one_sided else float(np.abs(own).max())
+    sups = sups_of(draws if kept.all() else draws[:, kept], scale, used, one_sided=one_sided)
     found = quantiles[kept]
     return R3dTest(
         name, statistic, order_statistic(sups, level), share_above(sups, statistic), int(kept.sum()),
