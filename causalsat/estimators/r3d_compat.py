@@ -120,7 +120,7 @@ def _refuse(design: Any, choices: R3dChoices) -> None:
 
 def _positive(fit: ColumnFit) -> np.ndarray:
     """(n, K) or (n, 1) bool, units whose weight in their side's limit is positive."""
-    positive = (fit.limits > 0.0).any(axis=0)
+    positive = np.asarray((fit.limits > 0.0).any(axis=0))
     return positive.T if fit.by_column else positive[:, None]
 
 

@@ -59,8 +59,12 @@ class R3dEstimate:
     @property
     def window(self) -> np.ndarray:
         """(n,) bool, units with weight in the (widest) window."""
-        widest = self.h.max(axis=1) if self.h.ndim == 2 else self.h
-        return np.asarray(np.abs(self.design.x) < np.where(self.design.treated, widest[0], widest[1]))
+        return np.asarray((np.atleast_2d(self.fit.columns.weights) > 0.0).any(axis=0))
+
+    def n_window(self, column: int) -> int:
+        """Units with weight in the window of one column of the fit."""
+        weights = self.fit.columns.weights
+        return int(((weights[column] if weights.ndim == 2 else weights) > 0.0).sum())
 
 
 def estimate(design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Progress) -> R3dEstimate:

@@ -55,9 +55,9 @@ def _curve(table: EffectTable, term: str) -> Curve:
         rows &= table["cutoff"] == "pooled"
     at = np.flatnonzero(rows)
     nothing = np.full(at.size, np.nan)
-    band = [table[name][at] if name in table.columns else nothing for name in ("band_low", "band_high")]
+    low, high = (table[name][at] if name in table.columns else nothing for name in ("band_low", "band_high"))
     return Curve(
-        table["quantile"][at], table["estimate"][at], table["conf_low"][at], table["conf_high"][at], *band, name=term
+        table["quantile"][at], table["estimate"][at], table["conf_low"][at], table["conf_high"][at], low, high, term
     )
 
 
@@ -140,6 +140,5 @@ def bandwidth_path(
         p_values.append(again.inference.tests[0].p_value)
         for name, j in zip(effects, columns, strict=True):
             effects[name].append(float(again.inference.curve.estimate[j]))
-    return (
-        np.array(widths), {name: np.array(v) for name, v in effects.items()}, np.array(p_values), float(np.mean(found.h)),
-    )  # fmt: skip
+    curves = {name: np.array(values) for name, values in effects.items()}
+    return np.array(widths), curves, np.array(p_values), float(np.mean(found.h))

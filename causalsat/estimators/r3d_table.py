@@ -45,8 +45,10 @@ def build_table(found: Sequence[R3dEstimate], choices: R3dChoices) -> EffectTabl
         index = {"cutoff": [row.cutoff for row in rows]} | index
     covariance = np.full((len(rows), len(rows)), np.nan)
     for one in found:
-        at = [i for i, row in enumerate(rows) if row.term == "laqte" and row.cutoff == one.cutoff]
-        covariance[np.ix_(at, at)] = one.inference.covariance[: len(at), : len(at)]
+        place = {"laqte": 0} | {name: one.fit.n_quantiles + k for name, k in one.columns.linear.items()}
+        at = [i for i, row in enumerate(rows) if row.cutoff == one.cutoff and row.term in place]
+        column = [place[rows[i].term] + (j if rows[i].term == "laqte" else 0) for j, i in enumerate(at)]
+        covariance[np.ix_(at, at)] = one.inference.covariance[np.ix_(column, column)]
     return _table(rows, index, choices, _meta(found, choices), found[0].inference.curve.critical, covariance)
 
 
@@ -69,12 +71,13 @@ def curve_rows(found: R3dEstimate) -> list[Row]:
 
 
 def functional_rows(found: R3dEstimate) -> list[Row]:
-    """The effect on every functional."""
-    n = int(found.window.sum())
+    """The effect on every functional; those that are local polynomials of a column have degrees of freedom."""
+    n, extra = found.n_window(-1), found.inference.extra
+    df = {name: float(extra.df[k]) for name, k in found.columns.linear.items()}
     return [
         Row(
-            found.cutoff, np.nan, f.name, f.estimate, f.std_error, f.conf_low, f.conf_high, f.p_value, np.inf, n,
-            reason=f.reason or None,
+            found.cutoff, np.nan, f.name, f.estimate, f.std_error, f.conf_low, f.conf_high, f.p_value,
+            df.get(f.name, np.inf), n, reason=f.reason or None, draws=f.draws if f.draws.size else None,
         )
         for f in found.functionals
     ]  # fmt: skip
@@ -83,12 +86,13 @@ def functional_rows(found: R3dEstimate) -> list[Row]:
 def first_stage_rows(found: R3dEstimate) -> list[Row]:
     """The jump of the treatment, in fuzzy designs."""
     stage = found.inference.first_stage
-    if stage is None:
+    own = found.fit.treatment
+    if stage is None or own is None:
         return []
     return [
         Row(
             found.cutoff, np.nan, "first_stage", float(stage.estimate[0]), float(stage.se[0]), float(stage.conf_low[0]),
-            float(stage.conf_high[0]), float(stage.p_value[0]), float(stage.df[0]), int(found.window.sum()),
+            float(stage.conf_high[0]), float(stage.p_value[0]), float(stage.df[0]), int((own.weights > 0.0).sum()),
             reason=stage.unavailable.get(0), draws=stage.estimate[0] + stage.draws[:, 0],
         )
     ]  # fmt: skip
@@ -97,7 +101,7 @@ def first_stage_rows(found: R3dEstimate) -> list[Row]:
 def _curve_row(found: R3dEstimate, curve: CurveInference, j: int, term: str, estimate: float) -> Row:
     return Row(
         found.cutoff, float(found.design.quantiles[j]), term, estimate, float(curve.se[j]), float(curve.conf_low[j]),
-        float(curve.conf_high[j]), float(curve.p_value[j]), float(curve.df[j]), int(found.window.sum()),
+        float(curve.conf_high[j]), float(curve.p_value[j]), float(curve.df[j]), found.n_window(j),
         band=(float(curve.band_low[j]), float(curve.band_high[j])), reason=curve.unavailable.get(j),
         draws=estimate + curve.draws[:, j],
     )  # fmt: skip
@@ -120,7 +124,7 @@ def _table(
         std_error=[row.std_error for row in rows],
         n_obs=[row.n_obs for row in rows],
         level=choices.level,
-        df=[row.df if row.df > 0.0 else np.inf for row in rows],
+        df=[row.df if row.df > 0.0 and choices.critical == "t" else np.inf for row in rows],
         covariance=covariance,
         draws=np.column_stack(draws) if b else None,
         interval="t by effective degrees of freedom" if choices.critical == "t" else "normal by effective units",
@@ -152,6 +156,7 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
         "design": "sharp" if design.treatment is None else "fuzzy",
         "order": choices.order,
         "kernel": choices.kernel,
+        "functionals": {f.name: f.note for f in first.functionals if f.note},
         "h": {one.cutoff: _widths(one.h) for one in found} if len(found) > 1 else _widths(first.h),
         "h_treatment": None if first.h_treatment is None else _widths(first.h_treatment),
         "bandwidth": "given" if first.selected is None else first.selected.notes(),

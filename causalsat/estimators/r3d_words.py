@@ -15,7 +15,8 @@ FUZZY = (
     "monotonicity and exclusion: crossing the cutoff moves no unit away from treatment and acts through it alone",
 )
 BORDER = (
-    "a border is a compound discontinuity: other laws change there too, effects vary along it, neighbours are dependent",
+    "a border is a compound discontinuity: other laws change there too, effects vary along it, and neighbours are "
+    "dependent",
 )
 
 
