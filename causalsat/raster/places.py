@@ -80,7 +80,7 @@ def read_places(
     >>> read_places({"site": [1, 2], "longitude": [32.5, 0.0], "latitude": [1.2, 0.0]}, embedding_key="site").status
     array(['ok', 'bad_place'], dtype='<U9')
     """
-    table = _load(places)
+    table = read_table(places)
     columns, index = _columns(table)
     lon, lat = _geometry(table) if hasattr(table, "geometry") and hasattr(table, "crs") else _lonlat(columns, coords)
     ids = _ids(columns, index, embedding_key, len(lon))
@@ -95,7 +95,7 @@ def read_places(
     return Places(ids, lon, lat, np.where(bad, "bad_place", "ok"), event, anchor)
 
 
-def _load(places: Any) -> Any:
+def read_table(places: Any) -> Any:
     if not isinstance(places, (str, Path)):
         return places
     path = Path(places)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalsat.errors import DataError, RasterCoverageWarning, nearest, warn
-from causalsat.raster.places import _load
+from causalsat.raster.places import read_table
 from causalsat.raster.sources import Item, Sources
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def read_zones(zones: Any, zone_id: str | None) -> Zones:
     import shapely
     from pyproj import CRS
 
-    table = _load(zones)
+    table = read_table(zones)
     if not hasattr(table, "geom_type") or not hasattr(table, "crs"):
         raise DataError(
             f"zones is a {type(zones).__name__}; pass a GeoDataFrame or a GeoSeries of polygons, or the path of a "
