@@ -13,7 +13,6 @@ from causalsat.estimators.r3d_functional_columns import MIDPOINTS, FunctionalCol
 from causalsat.estimators.r3d_functional_names import POSITIVE, Functional
 from causalsat.inference.intervals import MAX_FAILED
 
-_ROWS = 256
 _EXACT = 1e-12
 _W2_REASON = "W2 is bounded at zero and not normal there: read its interval and its test"
 
@@ -157,7 +156,6 @@ class _Context:
     level: float
     _curves: np.ndarray | None = None
     _moved: np.ndarray | None = None
-    _projected: np.ndarray | None = None
 
     def undefined(self, f: Functional) -> str:
         outside = self.columns.undefined.get(f.name)
@@ -183,45 +181,30 @@ class _Context:
     def curves(self) -> np.ndarray:
         """(2, 200) monotone averages at the midpoints."""
         if self._curves is None:
-            self._curves = _monotone(self.fit.columns.raw[:, self.midpoints()], self.fit.estimator)
+            cells = np.full(MIDPOINTS.size, 1.0 / MIDPOINTS.size)
+            self._curves = monotone(self.fit.columns.raw[:, self.midpoints()], cells, self.fit.estimator)
         return self._curves
 
     def moved_functional(self, f: Functional) -> np.ndarray:
-        """(B,) F(m+ + nu+) - F(m- + nu-), NaN where a draw failed; "exceed" reads draws made monotone."""
+        """(B,) F(m+ + nu+) - F(m- + nu-), NaN where a draw failed; "exceed" makes draws monotone first."""
         if self._moved is None:
             columns = self.midpoints()
             self._moved = self.curves()[:, None, :] + np.stack([nu[:, columns] for nu in self.draws.sides()])
         fine = np.isfinite(self._moved).all(axis=(0, 2))
         curves = self._moved[:, fine]
-        if f.kind == "exceed":
-            if self._projected is None:
-                self._projected = _monotone(curves, self.fit.estimator)
-            curves = self._projected
+        if f.kind == "exceed" and self.fit.estimator == "pointwise":
+            curves = np.sort(curves, axis=-1)
         values = curve_functional(f, curves)
         moved = np.full(fine.size, np.nan)
         moved[fine] = values[0] - values[1]
         return moved
 
 
-def _monotone(curves: np.ndarray, estimator: str) -> np.ndarray:
-    """Monotone versions of (..., 200) curves, some at a time: the projection takes 200 x 200 numbers each."""
-    flat = curves.reshape(-1, MIDPOINTS.size)
-    cells = np.full(MIDPOINTS.size, 1.0 / MIDPOINTS.size)
-    rows = 2 if len(flat) == 2 else _ROWS
-    out = np.empty_like(flat)
-    for first in range(0, len(flat), rows):
-        part = flat[first : first + rows]
-        # Blocks of one shape compile once.
-        full = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
-        out[first : first + rows] = monotone(full, cells, estimator)[: len(part)]
-    return out.reshape(curves.shape)
-
-
 def curve_functional(f: Functional, values: np.ndarray) -> np.ndarray:
     """(...) functional of quantile functions (..., 200) given at (k - 1/2)/200; NaN where it does not exist.
 
-    Integrals over (0, 1) are means over the 200 levels. "exceed" needs nondecreasing values: it is one less the level
-    at which the curve, linear between the levels, reaches the threshold.
+    Integrals over (0, 1) are means over the 200 levels. "exceed" is one less the level at which the L2 projection of
+    the curve on nondecreasing functions, linear between the levels, reaches the threshold.
     """
     if f.kind == "callable":
         return _called(f.call, values)
@@ -243,15 +226,25 @@ def curve_functional(f: Functional, values: np.ndarray) -> np.ndarray:
 
 
 def _inverse(values: np.ndarray, z: float) -> np.ndarray:
-    """Level at which nondecreasing curves (..., 200) reach z: 0 below their least value, 1 from their largest on."""
-    reached = (values <= z).sum(axis=-1)
-    low = np.clip(reached - 1, 0, MIDPOINTS.size - 2)[..., None]
-    first = np.take_along_axis(values, low, -1)[..., 0]
-    second = np.take_along_axis(values, low + 1, -1)[..., 0]
-    inside = (reached > 0) & (reached < MIDPOINTS.size)
-    share = np.where(inside, z - first, 0.0) / np.where(inside, second - first, 1.0)
-    level = MIDPOINTS[low[..., 0]] + share / MIDPOINTS.size
-    return np.asarray(np.where(inside, level, (reached > 0).astype(np.float64)))
+    """Level at which projected curves (..., 200) pass z: 0 below their least value, 1 from their largest on.
+
+    The projection is the slope of the greatest convex minorant of the cumulated values, so the part that stays at or
+    below z ends where the cumulated sum of (value - z) is least (Groeneboom's switch relation), and the slopes of the
+    minorant on both sides of that point are its steepest chords from the left and its flattest to the right.
+    """
+    size = MIDPOINTS.size
+    flat = values.reshape(-1, size)
+    sums = np.concatenate([np.zeros((len(flat), 1)), np.cumsum(flat - z, axis=1)], axis=1)
+    reached = size - np.argmin(sums[:, ::-1], axis=1)
+    rise = np.take_along_axis(sums, reached[:, None], 1) - sums
+    run = reached[:, None] - np.arange(size + 1)[None, :]
+    chords = rise / np.where(run == 0, 1, run)
+    first = np.where(run > 0, chords, -np.inf).max(axis=1)
+    second = np.where(run < 0, chords, np.inf).min(axis=1)
+    inside = (reached > 0) & (reached < size)
+    share = np.where(inside, -first, 0.0) / np.where(inside, second - first, 1.0)
+    level = (reached - 0.5 + share) / size
+    return np.asarray(np.where(inside, level, reached / size)).reshape(values.shape[:-1])
 
 
 def _called(call: Callable[[np.ndarray, np.ndarray], Any] | None, values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from causalsat.errors import DataError, OptionError
-from causalsat.estimators.r3d_fit import fit_columns
+from causalsat.estimators.r3d_fit import fit_columns, monotone
 from causalsat.estimators.r3d_functional_columns import MIDPOINTS, functional_columns
 from causalsat.estimators.r3d_functional_names import parsed_functionals
 from causalsat.estimators.r3d_functionals import critical_value, curve_functional, exceedance
@@ -127,6 +127,19 @@ def test_atoms_at_the_threshold_are_not_above_it():
     curve = np.concatenate([np.zeros(50), np.linspace(0.01, 1.0, 150)])
     above = float(curve_functional(parsed_functionals(("exceed(0)",))[0], curve[None])[0])
     assert abs(above - 0.75) < 0.006
+
+
+def test_exceed_projects_first():
+    rng = np.random.default_rng(8)
+    curves = np.linspace(0.0, 2.0, 200) + 0.4 * rng.standard_normal((30, 200))
+    projected = monotone(curves, np.full(200, 1 / 200), "frechet")
+    for z in (-3.0, 0.4, 1.0, 1.9, 5.0):
+        f = parsed_functionals((f"exceed({z})",))[0]
+        np.testing.assert_allclose(curve_functional(f, curves), curve_functional(f, projected), atol=1e-10)
+        plain = [1 - np.interp(z, row, MIDPOINTS) for row in projected + 1e-12 * np.arange(200)]
+        inside = (projected[:, 0] <= z) & (z < projected[:, -1])
+        np.testing.assert_allclose(curve_functional(f, curves)[inside], np.array(plain)[inside], atol=1e-8)
+        assert set(curve_functional(f, curves)[~inside]) <= {0.0, 1.0}
 
 
 def test_exceed_is_the_effect_on_the_average_cdf_and_bare_is_that_of_the_average_quantiles():
