@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalsat.checks.iv_strength import FirstStage, first_stage
-from causalsat.errors import WeakInstrumentWarning, warn
+from causalsat.errors import FewClustersWarning, WeakInstrumentWarning, warn
 from causalsat.estimators.drive_design import DriveDesign
 from causalsat.estimators.drive_draws import plain_draws, recentred_draws
 from causalsat.estimators.drive_fit import DriveFit, solve_drive
@@ -23,6 +23,7 @@ from causalsat.inference.seam import Draws
 from causalsat.progress import Progress
 
 _TRUSTED_BIAS = 10
+_FEW_CLUSTERS = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,7 @@ class Equation:
 def fit_equation(design: DriveDesign, choices: DriveChoices, progress: Progress) -> Equation:
     """Everything `drive` computes for one equation."""
     rows = design.rows
+    _warn_of_few_clusters(rows)
     problem = problem_of(rows, choices)
     radius = choose_radius(
         problem, choices.rho, choices.fine, choices.covariance, seed=choices.seed, environments=design.environments
@@ -106,6 +108,18 @@ def fit_equation(design: DriveDesign, choices: DriveChoices, progress: Progress)
         sets=sets,
         first_stage=strength,
     )
+
+
+def _warn_of_few_clusters(rows: IvRows) -> None:
+    ways = [codes for codes in (rows.sampling.cluster, rows.sampling.second) if codes is not None]
+    fewest = min((int(np.unique(codes).size) for codes in ways), default=_FEW_CLUSTERS)
+    if fewest < _FEW_CLUSTERS:
+        warn(
+            f"{fewest} clusters are few for drive (fewer than {_FEW_CLUSTERS}): its intervals and robust sets may be "
+            "too short, and no wild bootstrap is offered for its rows. Take a finer cluster column where errors "
+            "allow it.",
+            FewClustersWarning,
+        )
 
 
 def _draws(problem: DriveProblem, radius: RadiusReport, choices: DriveChoices, progress: Progress) -> Draws:

@@ -206,6 +206,8 @@ def chosen_uncertainty(
         if covariance is not None and covariance != inference:
             raise OptionError(f"inference={inference!r} contradicts covariance={covariance!r}; give one of them.")
         return _checked_sandwich(inference), None
+    if n_ways > 2:
+        raise OptionError(f"cluster names {n_ways} columns; one, or two for two-way standard errors.")
     if covariance is None:
         covariance = Sandwich(("hc1", "cluster", "twoway")[n_ways])
     if not isinstance(covariance, Sandwich):

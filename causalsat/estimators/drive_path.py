@@ -11,6 +11,7 @@ from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_fit import default_grid, solve_path
 from causalsat.estimators.drive_law import limit_law
 from causalsat.estimators.drive_options import DriveChoices
+from causalsat.estimators.drive_words import unshrunk
 from causalsat.inference.iv_sets import SetRow
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def path_frame(equation: Equation, rhos: np.ndarray | None) -> "pd.DataFrame":
 
 def path_picture(equation: Equation, choices: DriveChoices, treatment: int = 0) -> PathPicture:
     """The path of one treatment with a band from the limit law at points below the threshold."""
+    if not equation.identified:
+        raise OptionError("the equation is not identified: its path has no threshold to plot; read .path() instead.")
     frame, radius, problem = path_frame(equation, None), equation.radius, equation.problem
     shown = frame["rho"].to_numpy() > 0.0
     x, rho = frame["rho_over_lambda_min"].to_numpy()[shown], frame["rho"].to_numpy()[shown]
@@ -65,7 +68,7 @@ def path_picture(equation: Equation, choices: DriveChoices, treatment: int = 0) 
             "chosen": radius.rho / unit,
         },
         horizontals={
-            "TSLS": float(problem.to_raw(problem.b_tsls)[treatment]), "OLS": float(ols[treatment]), "0": 0.0
+            unshrunk(problem): float(problem.to_raw(problem.b_tsls)[treatment]), "OLS": float(ols[treatment]), "0": 0.0
         },
         threshold=radius.rho_hat / unit,
     )  # fmt: skip

@@ -169,8 +169,8 @@ def clusters_of(codes: np.ndarray) -> tuple[int, dict[str, Any]]:
         )
     if sizes.size < FEW_CLUSTERS:
         warn(
-            f"{sizes.size} clusters are few: a cluster-robust standard error is then too small on average. Use "
-            'kind="crv3", or a wild bootstrap with webb weights.',
+            f"{sizes.size} clusters are few: a cluster-robust standard error is then too small on average. For least "
+            'squares use kind="crv3", or a wild bootstrap with webb weights.',
             FewClustersWarning,
         )
     return int(sizes.size), {"singletons": int((sizes == 1).sum()), "largest_cluster": int(sizes.max())}
