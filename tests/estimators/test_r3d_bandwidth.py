@@ -1,11 +1,8 @@
-"""Bandwidths of `r3d`: constants, oracle designs, equivariance, an independent least-squares oracle, rdrobust."""
+"""Bandwidths of `r3d`: constants, oracle designs, equivariance, an independent least-squares oracle."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
@@ -375,68 +372,3 @@ def test_the_preliminary_rule_where_quartiles_coincide():
     assert preliminary_bandwidth(tied, "uniform") == pytest.approx(
         1.843 * tied.std(ddof=1) * np.unique(tied).size ** -0.2
     )
-
-
-# rdrobust, where it is installed: the ladder with one column is its mserd, with the Senate data it carries.
-
-SENATE = [
-    ("triangular", "hc0", 17.68257, 28.09026),
-    ("triangular", "hc1", 17.70369, 28.12491),
-    ("triangular", "hc2", 17.72355, 28.15057),
-    ("triangular", "hc3", 17.76582, 28.20988),
-    ("epanechnikov", "hc3", 16.20450, 27.02649),
-    ("uniform", "hc0", 12.56585, 23.59760),
-]
-
-
-@pytest.fixture(scope="module")
-def senate():
-    found = importlib.util.find_spec("rdrobust")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("rdrobust is not installed: its Senate data and bandwidths are not compared")
-    frame = pd.read_csv(Path(found.submodule_search_locations[0]) / "data" / "rdrobust_RDsenate.csv")
-    frame = frame[["vote", "margin", "state"]].dropna()
-    return tuple(frame[name].to_numpy() for name in ("margin", "vote", "state"))
-
-
-@pytest.mark.parametrize(("kernel", "residuals", "h", "b"), SENATE)
-def test_ladder_on_the_senate(senate, kernel, residuals, h, b):
-    x, y, _ = senate
-    assert x.size == 1297
-    found = chosen(x, y[:, None], PILOTS[1], kernel=kernel, residuals=residuals)
-    np.testing.assert_allclose(found.h, h, atol=1e-4)
-    np.testing.assert_allclose(found.b, b, atol=1e-4)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("order", [0, 1, 2])
-@pytest.mark.parametrize(("rule", "sides"), [("mserd", "common"), ("msetwo", "two"), ("cerrd", "common")])
-def test_ladder_is_that_of_rdrobust(senate, order, rule, sides):
-    x, y, _ = senate
-    rdrobust = pytest.importorskip("rdrobust", exc_type=ImportError)
-    table = rdrobust.rdbwselect(y, x, p=order, kernel="tri", bwselect=rule, vce="hc2").bws
-    left, right, b_left, b_right = (float(v) for v in np.asarray(table)[0])
-    found = chosen(
-        x, y[:, None],
-        Bandwidth(pilot="ladder", regularization=3.0, order=order, sides=sides, coverage=rule == "cerrd"),
-    )  # fmt: skip
-    np.testing.assert_allclose(found.h, [right, left], rtol=1e-5)
-    if rule != "cerrd":
-        np.testing.assert_allclose(found.b, [b_right, b_left], rtol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("residuals", ["hc1", "hc2", "hc3"])
-@pytest.mark.parametrize("dependence", ["weights", "cluster"])
-def test_ladder_with_weights_or_clusters_is_that_of_rdrobust(senate, dependence, residuals):
-    x, y, state = senate
-    rdrobust = pytest.importorskip("rdrobust", exc_type=ImportError)
-    weights = np.random.default_rng(0).uniform(0.2, 3.0, x.size)
-    given_weights = {"weights": weights} if dependence == "weights" else {"cluster": state}
-    vce = residuals if dependence == "weights" else residuals.replace("hc", "cr")
-    table = rdrobust.rdbwselect(y, x, kernel="tri", vce=vce, **given_weights).bws
-    left, right, b_left, b_right = (float(v) for v in np.asarray(table)[0])
-    own = {"omega": weights} if dependence == "weights" else {"groups": np.unique(state, return_inverse=True)[1]}
-    found = chosen(x, y[:, None], PILOTS[1], residuals=residuals, **own)
-    np.testing.assert_allclose(found.h, [right, left], rtol=1e-6)
-    np.testing.assert_allclose(found.b, [b_right, b_left], rtol=1e-6)

@@ -1,8 +1,6 @@
 """Point estimates of `r3d`: public reference numbers, weighted least squares, polynomials, monotone curves, windows."""
 
-import importlib.util
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,8 +79,7 @@ def test_reference_curves_with_one_bandwidth_per_quantile(real_data):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("order", [0, 1, 2, 3])
-@pytest.mark.parametrize("by_column", [False, True])
+@pytest.mark.parametrize(("order", "by_column"), [(0, False), (1, False), (2, False), (3, False), (1, True), (2, True)])
 def test_each_column_is_a_scalar_local_polynomial(kernel, order, by_column):
     design = units()
     h = np.array([0.5, 0.7])
@@ -112,13 +109,13 @@ def test_each_column_is_a_scalar_local_polynomial(kernel, order, by_column):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.floats(0.15, 3.0), st.sampled_from(KERNELS), st.integers(0, 3), st.integers(0, 10_000),
+    st.floats(0.25, 3.0), st.sampled_from(KERNELS), st.integers(0, 3), st.integers(0, 10_000),
     st.sampled_from([1e-3, 1.0, 1e3]),
 )  # fmt: skip
 def test_polynomials_are_recovered(h, kernel, order, seed, unit):
-    design = units(400, 3, seed=seed % 7)
+    design = units(seed=seed % 7)
     rng = np.random.default_rng(seed)
-    right, left = rng.normal(size=(2, order + 1, 3))
+    right, left = rng.normal(size=(2, order + 1, 7))
     powers = np.vander(design.x, order + 1, increasing=True)
     design.Q = np.where(design.treated[:, None], powers @ right, powers @ left)
     design.x = design.x * unit
@@ -278,53 +275,3 @@ def test_one_column_at_a_narrow_bandwidth_is_an_error_too():
     h[1, 3] = 1e-3
     with pytest.raises(SingularWindowError, match="left of the cutoff"):
         fit_curves(design, h, estimator="pointwise")
-
-
-# The Senate data that rdrobust carries, with the numbers of rdrobust 2.1.1 at given bandwidths.
-
-
-@pytest.fixture(scope="module")
-def senate():
-    found = importlib.util.find_spec("rdrobust")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("rdrobust is not installed: its Senate data are not at hand")
-    frame = pd.read_csv(Path(found.submodule_search_locations[0]) / "data" / "rdrobust_RDsenate.csv")
-    return frame.dropna(subset=["vote", "margin"])
-
-
-def ones(frame, **over):
-    x = frame["margin"].to_numpy()
-    given_units = {"Q": frame[["vote"]].to_numpy(), "cells": np.ones(1), "omega": np.ones(x.size)}
-    return units(x.size, 1, x=x, treated=x >= 0.0, **(given_units | over))
-
-
-@pytest.mark.parametrize(
-    ("order", "h", "kernel", "value"),
-    [
-        (1, 20.0, "triangular", 7.270356), (2, 20.0, "triangular", 8.164466), (1, 10.0, "triangular", 7.984687),
-        (2, 10.0, "triangular", 11.921820), (1, 16.79369, "triangular", 7.425304), (1, 20.0, "uniform", 7.028278),
-        (2, 20.0, "uniform", 7.663639), (1, 17.7544, "triangular", 7.414131),
-    ],
-)  # fmt: skip
-def test_senate_jumps(senate, order, h, kernel, value):
-    assert fit_curves(ones(senate), np.full(2, h), kernel=kernel, order=order).tau[0] == pytest.approx(value, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("order", "errors"), [(1, (1.376093, 1.381794, 1.387524)), (2, (1.955487, 1.969450, 1.983549))]
-)
-def test_senate_standard_errors(senate, order, errors):
-    fit = fit_curves(ones(senate), np.full(2, 20.0), order=order).columns
-    assert [int((fit.limits[side] != 0.0).sum()) for side in (1, 0)] == [389, 346]
-    weights = fit.limits[0] - fit.limits[1]
-    for power, value in zip((0.0, 0.5, 1.0), errors, strict=True):
-        terms = weights * fit.residuals[:, 0] / (1.0 - fit.leverage) ** power
-        assert np.sqrt(terms @ terms) == pytest.approx(value, abs=2e-6)
-
-
-@pytest.mark.parametrize(("order", "value"), [(1, 6.707217), (2, 6.983913)])
-def test_senate_with_covariates(senate, order, value):
-    frame = senate.dropna(subset=["class", "termshouse", "termssenate"])
-    covariates = frame[["class", "termshouse", "termssenate"]].to_numpy(dtype=float)
-    found = fit_curves(ones(frame, covariates=covariates), np.full(2, 20.0), order=order)
-    assert found.tau[0] == pytest.approx(value, abs=2e-6)
