@@ -11,15 +11,16 @@ from causalsat.inference.schemes import bucket
 
 # Replicates are numbered below 2^31, so these streams meet none of their keys.
 _SECOND, _SCALE = 2**31 + 1, 2**31 + 2
-_RANK = 1e-9
+_RANK = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
     """Gaussian or other multipliers of g clusters.
 
-    Gaussian draws of columns C come through its triangular factor R (diagonal >= 0), because Xi C and N(0, I) R have
-    the same law; it is unique, and used, when C has full column rank and fewer columns than clusters.
+    Gaussian draws of columns C come through the triangular factor R of a QR decomposition (diagonal > 0), because Xi C
+    and N(0, I) R have the same law; it is unique, and used, when C has full column rank and fewer columns than
+    clusters.
 
     Attributes
     ----------
@@ -58,18 +59,19 @@ class Multipliers:
         independent rest.
         """
         columns, live = self._columns()
-        factor = self._factor(columns[:, live])
+        own = columns[:, live]
+        factor = self._factor(own)
         if factor is None:
             return self._drawn(self.plus, None)
-        Q, R = np.linalg.qr(columns[:, live])
-        Q = Q * _signs(R)[None, :]
-        along = Q.T @ self.plus
-        rest = self.plus - Q @ along
+        from scipy.linalg import solve_triangular
+
+        along = solve_triangular(factor, own.T @ self.plus, trans=1)
+        rest = self.plus - own @ solve_triangular(factor, along)
         used = np.linalg.norm(rest, axis=0) > _RANK * np.maximum(np.linalg.norm(self.plus, axis=0), 1e-300)
         out = self._drawn(along, None)
         if used.any():
-            own = self._factor(rest[:, used])
-            out[:, used] += self._drawn(rest[:, used] if own is None else own, _SECOND)
+            again = self._factor(rest[:, used])
+            out[:, used] += self._drawn(rest[:, used] if again is None else again, _SECOND)
         return out
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray]:
@@ -81,17 +83,20 @@ class Multipliers:
         g, k = columns.shape
         if self.law != "normal" or g <= k or k == 0:
             return None
-        R = np.asarray(np.linalg.qr(columns, mode="r"))
-        if (np.abs(np.diagonal(R)) < _RANK * np.linalg.norm(columns, axis=0)).any():
+        # R'R = C'C holds to rounding however close the columns are, and with it the law; the bound on the pivots keeps
+        # R itself, so the draws, insensitive to the order of units.
+        scale = np.linalg.norm(columns, axis=0)
+        gram = columns.T @ columns / (scale[:, None] * scale[None, :])
+        try:
+            lower = np.linalg.cholesky(gram)
+        except np.linalg.LinAlgError:
             return None
-        return np.asarray(_signs(R)[:, None] * R)
+        if (np.diagonal(lower) < _RANK).any():
+            return None
+        return np.asarray(lower.T * scale[None, :])
 
     def _drawn(self, scores: np.ndarray, stream: int | None) -> np.ndarray:
         return multiplied(scores, self.law, self.n, self.seed, stream)
-
-
-def _signs(R: np.ndarray) -> np.ndarray:
-    return np.where(np.diagonal(R) < 0.0, -1.0, 1.0)
 
 
 def multiplied(scores: np.ndarray, law: str, n: int, seed: int, stream: int | None = None) -> np.ndarray:

@@ -114,7 +114,11 @@ class R3dInference:
         return self._sides
 
     def sides(self) -> tuple[CurveInference, CurveInference]:
-        """Uncertainty of the M average quantiles right and left of the cutoff, with bands."""
+        """Uncertainty of the M average quantiles right and left of the cutoff, with bands; made on first use."""
+        return self._side_curves
+
+    @functools.cached_property
+    def _side_curves(self) -> tuple[CurveInference, CurveInference]:
         m, C = self.fit.n_quantiles, self.contributions
         out = []
         for side, own in enumerate((C.plus[:, :m], C.minus[:, :m])):
