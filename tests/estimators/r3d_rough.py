@@ -7,7 +7,16 @@ from causalsat.estimators.r3d_design import open_design
 from causalsat.estimators.r3d_fit import fit_curves
 from causalsat.estimators.r3d_functional_columns import functional_columns
 from causalsat.estimators.r3d_functional_names import parsed_functionals
-from causalsat.estimators.r3d_functionals import SideDraws, functional_rows
+from causalsat.estimators.r3d_functionals import SideDraws, functional_rows, side_draws
+from causalsat.estimators.r3d_inference import infer
+from causalsat.estimators.r3d_options import validated_choices
+
+CHOICES = {
+    "estimator": "frechet", "order": 2, "kernel": "triangular", "bandwidth": 0.5, "bandwidth_treatment": None,
+    "quantile_rule": "type7", "small_sample": None, "functionals": (), "thresholds": (), "tests": (),
+    "test_range": None, "band": None, "critical": "t", "residuals": "hc2", "donut": 0.0, "tie": "treated",
+    "level": 0.95, "inference": None, "n_boot": None, "seed": 0, "checks": None, "compat": None,
+}  # fmt: skip
 
 
 def units(x, draws, **options):
@@ -46,3 +55,42 @@ def rows_of(design, names, h, *, thresholds=(), n_boot=199, seed=0, level=0.95, 
     draws = rough_draws(design, fit, n_boot, seed, df)
     rows = functional_rows(wanted, columns, fit, draws, quantiles=design.quantiles, level=level)
     return {row.name: row for row in rows}, fit
+
+
+def inferred_rows(seed, names, draws_of, *, n=200, h=0.8, n_boot=199, thresholds=(), level=0.95, **data):
+    """Functional rows by name from simulated units, with the errors and draws of `infer`.
+
+    ``draws_of(rng, x)`` gives draws (n, k) of units at ``x``.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1.0, 1.0, n)
+    design = units(x, draws_of(rng, x), quantiles=9, **data)
+    wanted = parsed_functionals(names, thresholds)
+    columns = functional_columns(wanted, design)
+    fit = fit_curves(design, np.full(2, h), extra=columns.values)
+    choices = validated_choices(**{**CHOICES, "n_boot": n_boot, "seed": seed, "level": level})
+    found = infer(design, fit, choices)
+    rows = functional_rows(wanted, columns, fit, side_draws(found), quantiles=design.quantiles, level=level)
+    return {row.name: row for row in rows}
+
+
+def lognormal_draws(shift=0.0, wider=0.0, k=50):
+    """Lognormal draws whose median and spread differ between units, with jumps of both at zero."""
+
+    def draws(rng, x):
+        centre = 0.3 * rng.standard_normal(x.size) + 0.2 * x + shift * (x >= 0.0)
+        spread = 0.5 + wider * (x >= 0.0) + 0.1 * rng.uniform(-1.0, 1.0, x.size)
+        return np.exp(centre[:, None] + spread[:, None] * rng.standard_normal((x.size, k)))
+
+    return draws
+
+
+def shifted_draws(shift, k=50):
+    """Normal draws whose location jumps by ``shift`` at zero: W2 is |shift| whatever the number of draws."""
+
+    def draws(rng, x):
+        centre = rng.standard_normal(x.size) + x + x**2 + shift * (x >= 0.0)
+        spread = 1.0 + 0.3 * rng.uniform(-1.0, 1.0, x.size)
+        return centre[:, None] + spread[:, None] * rng.standard_normal((x.size, k))
+
+    return draws

@@ -1,0 +1,39 @@
+"""Long versions of tests/estimators/test_r3d_functional_laws.py: size, power and coverage of functionals."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.estimators.r3d_rough import inferred_rows, lognormal_draws, shifted_draws
+
+pytestmark = pytest.mark.calibration
+NAMES = (
+    "gini", "unit:gini", "w2", "mean", "variance", "share_top(.1)", "lorenz(.5)", "exceed(1.5)", "unit:exceed(1.5)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [120, 200, 400])
+def test_size(n):
+    runs = [inferred_rows(r, NAMES, lognormal_draws(), n=n, n_boot=499) for r in range(1000)]
+    for name in runs[0]:
+        p = np.array([run[name].p_value for run in runs])
+        # .05 plus or minus 3.3 Monte Carlo errors and half a point.
+        assert 0.02 < (p <= 0.05).mean() < 0.08, name
+        assert 0.42 < (p <= 0.5).mean() < 0.6, name
+
+
+def test_gini_is_uniform_whatever_happens_to_incomes():
+    p = [inferred_rows(r, ("gini",), lognormal_draws(shift=0.8), n_boot=499)["gini"].p_value for r in range(1000)]
+    assert stats.kstest(p, "uniform").statistic < 0.07
+
+
+@pytest.mark.parametrize(("wider", "least"), [(0.05, 0.2), (0.1, 0.6), (0.2, 0.97), (0.3, 0.999)])
+def test_power_of_the_gini_test_rises_to_one(wider, least):
+    p = [inferred_rows(r, ("gini",), lognormal_draws(wider=wider), n=400)["gini"].p_value for r in range(400)]
+    assert (np.array(p) <= 0.05).mean() >= least
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 1.5])
+def test_coverage_of_w2(shift):
+    rows = [inferred_rows(r, ("w2",), shifted_draws(shift), n_boot=499)["w2"] for r in range(1000)]
+    assert np.mean([row.conf_low <= shift <= row.conf_high for row in rows]) >= 0.93
