@@ -146,7 +146,9 @@ def _window(lines: Sequence[SetLine], null: float) -> tuple[float, float]:
 
 
 def _scatters(ax: "Axes", points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    side = ax.inset_axes((1.12, 0.0, 0.75, 1.0))
+    grid = ax.figure.add_gridspec(1, 2, width_ratios=(1.0, 0.75))
+    ax.set_subplotspec(grid[0, 0])
+    side = ax.figure.add_subplot(grid[0, 1])
     for i, (name, (x, y)) in enumerate(points.items()):
         colour = COLOURS[i % len(COLOURS)]
         side.plot(x, y, linestyle="", marker=".", markersize=2, color=colour, alpha=0.5, label=name)

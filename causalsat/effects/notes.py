@@ -76,6 +76,6 @@ def _unavailable(table: "EffectTable") -> list[str]:
             by_reason.setdefault(reason, []).append(column)
         label = table.labels[int(row)]
         for reason, columns in by_reason.items():
-            what = "all numbers" if "estimate" in columns else ", ".join(columns)
+            what = "all numbers" if {"estimate", "conf_low"} <= set(columns) else ", ".join(columns)
             sentences.append(f"{label}, {what}: {reason}")
     return sentences

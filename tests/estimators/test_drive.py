@@ -1,5 +1,6 @@
 """The verb `drive` from table to table: Card (1995), options, rows, seams, sensitivity."""
 
+import io
 import json
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_above_the_threshold_the_rows_are_pseudo_true(strong):
 def test_every_plot_draws(strong, just, kind):
     data, roles = strong
     ax = just.plot(kind=kind)
-    ax.figure.canvas.draw()
+    ax.figure.savefig(io.BytesIO())
     assert cs.drive(data, **roles, n_boot=0).plot(kind=kind) is not None
 
 

@@ -1,5 +1,7 @@
 """What `drive` says: the radius by metric and target, few clusters, joint tests, equations without identification."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,23 @@ def test_without_identification_the_path_is_a_frame_and_no_plot(data):
     assert len(fit.path([0.1])) == 1
     with pytest.raises(OptionError, match="not identified"):
         fit.plot(kind="path")
+
+
+def test_a_set_without_an_estimate_keeps_its_numbers_in_the_notes():
+    data, _ = iv(n=400, q=3, seed=5, concentration=300.0)
+    notes = " ".join(_fit(data).table.summary().split())
+    assert "ar:homoskedastic, estimate, std_error: a set inverts a test" in notes
+    assert "ar:homoskedastic, all numbers" not in notes
+
+
+def test_the_strength_plot_stays_inside_its_figure(data):
+    axes = _fit(data).plot(kind="strength")
+    figure = axes.get_figure()
+    figure.savefig(io.BytesIO())
+    beside = [one for one in figure.axes if one is not axes]
+    assert len(beside) == 1
+    for one in figure.axes:
+        box = one.get_tightbbox().transformed(figure.transFigure.inverted())
+        assert box.x0 >= -1e-6
+        assert box.x1 <= 1.0 + 1e-6
+    assert beside[0].get_position().x0 > axes.get_position().x1
