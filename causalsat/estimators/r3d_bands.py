@@ -101,6 +101,25 @@ def curve_inference(
 
     The studentized band is estimate +- c se with c the order statistic of max |G_b| / se over the curve; the constant
     band estimate +- c with c that of max |G_b|.
+
+    Parameters
+    ----------
+    estimate, se, df : np.ndarray
+        (K,) estimates, analytic standard errors, degrees of freedom.
+    draws : np.ndarray
+        (B, K) centred at zero.
+    factors : np.ndarray
+        (B, 1) or (B, K) factors of the t law.
+    level : float
+        Confidence level.
+    critical : str
+        "t" or "normal": law of the pointwise intervals.
+    band : str or None
+        "studentized", "constant" or None.
+    live : np.ndarray
+        (K,) whether a column has any error; the others get NaN and ``reason``.
+    reason : str
+        Why a column has no standard error.
     """
     from scipy import special
 

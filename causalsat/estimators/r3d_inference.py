@@ -61,6 +61,8 @@ class R3dInference:
         "hc0" to "hc3", or "cr0" to "cr3" for clusters of more than one unit.
     numerator_draws : np.ndarray
         (B, K) draws of the jumps before division by the first stage.
+    fit, choices, drawn
+        What was asked, and the source of the draws.
     notes : dict
         Facts for ``meta``.
     """

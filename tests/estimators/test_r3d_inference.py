@@ -1,5 +1,9 @@
 """Errors, degrees of freedom, draws and bands of r3d against explicit matrices and against each other."""
 
+import hashlib
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -182,6 +186,22 @@ def test_draws_are_a_function_of_seed_and_replicate():
         np.testing.assert_array_equal(short.side_draws()[0], long.side_draws()[0][:99])
         np.testing.assert_array_equal(short.curve.factors, long.curve.factors[:99])
         assert np.abs(answer(design, n_boot=99, seed=4).draws - short.draws).max() > 0.1 * short.se.max()
+
+
+def fingerprint():
+    """Hash of draws that go through the factor, and unit by unit."""
+    parts = []
+    for design in (simulated(n=400, m=99), simulated(m=99)):
+        found = answer(design, n_boot=99)
+        parts += [found.draws, found.side_draws()[0], found.curve.band_low]
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
+
+def test_bits_do_not_depend_on_threads():
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JAX_ENABLE_X64": "1"}
+    code = "from tests.estimators.test_r3d_inference import fingerprint; print(fingerprint())"
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, **threads}, capture_output=True, text=True)
+    assert run.stdout.strip() == fingerprint(), run.stderr
 
 
 def test_further_columns_leave_the_curve_s_draws_alone():
