@@ -104,9 +104,12 @@ def another_interval(table: "EffectTable", level: float | None, method: str | No
     refuse_interval(table, kind)
     supplied = set(table.meta.get("supplied", []))
     if method is None and "conf" in supplied:
+        other = 'or a method named here: method="normal", or "percentile" where there are draws'
+        if "normal" in table.meta.get("refused_intervals", {}):
+            other = f"or result.with_level({wanted:g}) on the result that holds it"
         raise OptionError(
             f'The intervals of this table ("{kind}") came from the estimator, so another level needs a refit with '
-            f'level={wanted:g}, or a method named here: method="normal", or "percentile" where there are draws.'
+            f"level={wanted:g}, {other}."
         )
     kept = table["p_value"] if method is None and "p_value" in supplied else None
     tests = compute_tests(

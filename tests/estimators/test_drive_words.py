@@ -100,3 +100,12 @@ def test_the_strength_plot_stays_inside_its_figure(data):
         assert box.x0 >= -1e-6
         assert box.x1 <= 1.0 + 1e-6
     assert beside[0].get_position().x0 > axes.get_position().x1
+
+
+def test_another_level_is_asked_of_the_result_and_not_by_a_refused_method(data):
+    fit = _fit(data)
+    with pytest.raises(OptionError, match=r"result\.with_level\(0\.9\)") as caught:
+        fit.table.interval(level=0.9)
+    assert "normal" not in str(caught.value)
+    wide, narrow = (one.table.row(method="drive", interval="limit") for one in (fit, fit.with_level(0.9)))
+    assert wide["conf_low"] < narrow["conf_low"] < narrow["conf_high"] < wide["conf_high"]
