@@ -12,6 +12,7 @@ from causalsat.estimators.r3d_fit import R3dFit, fit_curves
 from causalsat.estimators.r3d_functional_columns import FunctionalColumns, functional_columns
 from causalsat.estimators.r3d_functional_names import parsed_functionals
 from causalsat.estimators.r3d_functionals import FunctionalRow, functional_rows, side_draws
+from causalsat.estimators.r3d_guards import guard_groups, guard_widths
 from causalsat.estimators.r3d_inference import R3dInference, infer
 from causalsat.estimators.r3d_options import Bandwidth, R3dChoices
 from causalsat.progress import Progress
@@ -96,7 +97,9 @@ def estimate(design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Prog
 
 def outcome_bandwidth(design: R3dDesign, choices: R3dChoices) -> tuple[np.ndarray, BandwidthReport | None]:
     """Bandwidths of the curves: chosen by the rule, or as given."""
+    guard_groups(design.sampling.cluster, design.treated, isinstance(choices.bandwidth, Bandwidth))
     if not isinstance(choices.bandwidth, Bandwidth):
+        guard_widths(choices.bandwidth, design.quantiles, bool(design.notes.get("levels_left_off")))
         return choices.bandwidth, None
     report = select_bandwidth(
         design.x, design.treated, design.Q, design.cells, design.omega, design.sampling.cluster, choices.bandwidth,

@@ -74,6 +74,33 @@ def guard_repeated_units(unit: np.ndarray, cluster: np.ndarray | None, labels: n
         )
 
 
+def guard_groups(cluster: np.ndarray | None, treated: np.ndarray, automatic: bool) -> None:
+    """Refuse clusters from which no variance, or none on a side, can be had (raises DataError)."""
+    if cluster is None:
+        return
+    if np.unique(cluster).size < 2:
+        raise DataError(
+            f"all {cluster.size} units lie in one of the clusters: no standard error exists. Use finer clusters, or "
+            "none."
+        )
+    for side, own in (("right", treated), ("left", ~treated)):
+        if automatic and np.unique(cluster[own]).size < 2:
+            raise DataError(
+                f"all units {side} of the cutoff lie in one of the clusters: the variance there, which the bandwidth "
+                "needs, cannot be estimated. Use finer clusters, or give bandwidth=<number>."
+            )
+
+
+def guard_widths(h: np.ndarray, quantiles: np.ndarray, left_off: bool) -> None:
+    """Refuse given bandwidths that are not one per quantile (raises OptionError)."""
+    if h.ndim == 2 and h.shape[1] != quantiles.size:
+        why = " after levels beyond what the units' draws can tell were left off" if left_off else ""
+        raise OptionError(
+            f"bandwidth has {h.shape[1]} numbers for {quantiles.size} quantiles in use{why}; give one per quantile, "
+            "one number, or the tuple (left, right)."
+        )
+
+
 def guard_raw_images(covariates: Any) -> None:
     """Refuse embeddings and arrays where names of columns belong (raises OptionError)."""
     if isinstance(covariates, np.ndarray) or type(covariates).__name__ == "Embeddings":
