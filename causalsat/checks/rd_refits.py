@@ -130,9 +130,9 @@ def bandwidth_check(
     significant = int((np.array(table["p_value"]) < LEVEL).sum())
     text = (
         f"Over {int(np.isfinite(mean).sum())} runs the mean effect lies between {np.nanmin(mean):.4g} and "
-        f"{np.nanmax(mean):.4g} (estimate {base.mean:.4g}); {significant} of them reject no effect. The furthest is "
-        f"{table['factor'][worst]:g} h, {table['kernel'][worst]}, order {table['order'][worst]}: "
-        f"{distance[worst]:.2f} standard errors away."
+        f"{np.nanmax(mean):.4g} (estimate {base.mean:.4g}); {significant} of them find an effect at some "
+        f"quantile (p < {LEVEL:g}). The furthest is {table['factor'][worst]:g} h, "
+        f"{table['kernel'][worst]}, order {table['order'][worst]}: {distance[worst]:.2f} standard errors away."
     )
     if not passed:
         text += " The estimate depends on the window: plot it against h before quoting it."

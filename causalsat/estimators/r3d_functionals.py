@@ -269,7 +269,7 @@ def _linear_row(f: Functional, context: _Context) -> FunctionalRow:
     if f.kind in ("iqr", "range") and not f.unit:
         above, below = _on_grid(f, context, above, below)
     estimate, se = (above - below) / fit.first_stage, float(draws.std_error[k])
-    note = _unit_note(f) + _fuzzy_note(fit)
+    note = "; ".join(part for part in (_unit_note(f), _fuzzy_note(fit)) if part)
     moved = estimate + draws.effect[:, k]
     if not se > _EXACT * max(abs(above), abs(below)):
         return FunctionalRow(

@@ -300,12 +300,13 @@ def test_fuzzy_rows_say_their_scale():
     rng = np.random.default_rng(2)
     took = (rng.random(300) < np.where(x >= 0.0, 0.8, 0.2)).astype(float)
     design = units(x, z, treatment="t", columns={"t": took})
-    rows, fit = rows_of(design, ("mean", "unit:gini", "gini", "w2"), 0.9)
+    rows, fit = rows_of(design, ("mean", "unit:gini", "unit:sd", "gini", "w2"), 0.9)
     sharp, _ = rows_of(units(x, z), ("mean", "gini", "w2"), 0.9)
     assert rows["mean"].estimate == pytest.approx(sharp["mean"].estimate / fit.first_stage, rel=1e-12)
     assert rows["w2"].estimate == pytest.approx(sharp["w2"].estimate / abs(fit.first_stage), rel=1e-12)
     assert rows["gini"].estimate == pytest.approx(sharp["gini"].estimate, rel=1e-12)
-    assert rows["mean"].note == "per unit of treatment" and "not per unit" in rows["gini"].note
+    assert rows["mean"].note == "per unit of treatment" and rows["unit:sd"].note.endswith("; per unit of treatment")
+    assert "not per unit" in rows["gini"].note
 
 
 def test_pointwise_curves_and_their_own_bandwidths():
