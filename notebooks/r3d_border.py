@@ -13,9 +13,9 @@
 # # A programme on one side of a border, read from a raster
 #
 # East of a wavy border a programme runs. What did it do to the *distribution* of light inside districts? We start from
-# three files (a raster, districts, the border line) whose truth is known: the programme adds 1 to the mean of a district's
-# pixels and half again to their spread, so the effect at quantile q is `1 + 0.5 z_q`: .36 at the first decile, 1.64 at the
-# ninth. `CAUSALSAT_FAST=1` takes fewer draws.
+# three files (a raster, districts, the border line) whose truth is known: the programme adds 1 to the mean of a
+# district's pixels and half again to their spread, so the effect at quantile q is `1 + 0.5 z_q`: .36 at the first
+# decile, 1.64 at the ninth. `CAUSALSAT_FAST=1` takes fewer draws.
 
 # %%
 import os
@@ -41,8 +41,8 @@ print(len(districts), "districts;", districts.columns.tolist())
 
 # %% [markdown]
 # ## How far from the border
-# Geodesic metres from a point inside each district to the line, positive on the treated side. A line has no inside, so a
-# point on the treated side says which it is.
+# Geodesic metres from a point inside each district to the line, positive on the treated side. A line has no inside, so
+# a point on the treated side says which it is.
 
 # %%
 districts["distance_m"] = cs.signed_distance(districts, files["border"], treated=files["treated_side"]).metres
@@ -50,7 +50,8 @@ print(districts["distance_m"].describe().round(0).to_dict())
 
 # %% [markdown]
 # ## Pixels of each district
-# One row per pixel with the share of it that lies inside. Pixels cut by a district's border count where most of them lies.
+# One row per pixel with the share of it that lies inside. Pixels cut by a district's border count where most of them
+# lies.
 
 # %%
 found = cs.pixel_distributions(files["raster"], districts, zone_id="zone", min_coverage=0.5)
@@ -78,7 +79,8 @@ result = cs.r3d(
 print(result.summary())
 
 # %% [markdown]
-# The band holds for all quantiles at once. Dim pixels gained little, bright ones much; the mean alone would not say so.
+# The band holds for all quantiles at once. Dim pixels gained little, bright ones much; the mean alone would not say
+# so.
 
 # %%
 axes = result.plot()
@@ -95,8 +97,8 @@ plt.close("all")
 
 # %% [markdown]
 # ## Is it the programme?
-# A border is a compound discontinuity: other laws change there too, and no check sees that. These see sorting of districts,
-# thin windows, jumps in the number of pixels, and ties.
+# A border is a compound discontinuity: other laws change there too, and no check sees that. These see sorting of
+# districts, thin windows, jumps in the number of pixels, and ties.
 
 # %%
 for check in result.checks:
