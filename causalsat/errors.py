@@ -155,6 +155,14 @@ class ConvergenceWarning(CausalsatWarning):
     """An iterative fit stopped before its tolerance."""
 
 
+class BandwidthWarning(CausalsatWarning):
+    """A bandwidth with hardly a unit inside, or wider than the data."""
+
+
+class FewDrawsWarning(CausalsatWarning):
+    """So few draws that bands and p-values are coarse."""
+
+
 class SmallUnitsWarning(CausalsatWarning):
     """Units with so few draws that their quantiles are biased towards the middle."""
 

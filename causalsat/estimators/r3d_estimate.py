@@ -1,6 +1,7 @@
 """One set of units of `r3d`: bandwidths, curves, uncertainty, functionals."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from causalsat.estimators.r3d_fit import R3dFit, fit_curves
 from causalsat.estimators.r3d_functional_columns import FunctionalColumns, functional_columns
 from causalsat.estimators.r3d_functional_names import parsed_functionals
 from causalsat.estimators.r3d_functionals import FunctionalRow, functional_rows, side_draws
-from causalsat.estimators.r3d_guards import guard_groups, guard_widths
+from causalsat.estimators.r3d_guards import guard_groups, guard_widths, warn_draws, warn_widths
 from causalsat.estimators.r3d_inference import R3dInference, infer
 from causalsat.estimators.r3d_options import Bandwidth, R3dChoices
 from causalsat.progress import Progress
@@ -126,19 +127,30 @@ def first_stage_bandwidth(
 
 
 def estimates(design: R3dDesign, choices: R3dChoices, progress: Progress) -> tuple[R3dEstimate, ...]:
-    """All units pooled, then each cutoff where there are several (other replicate numbers for each)."""
-    found = [estimate(design, choices, POOLED, progress)]
+    """All units pooled, then each cutoff where there are several."""
+    sets = [(POOLED, design)]
     if design.cutoffs.size > 1:
-        from dataclasses import replace
+        sets += [(f"{value:g}", design.take(design.cutoff == k)) for k, value in enumerate(design.cutoffs.tolist())]
+    return _every(sets, choices, progress)
 
-        for k, value in enumerate(design.cutoffs.tolist()):
-            own = replace(choices, seed=choices.seed + k + 1)
-            found.append(estimate(design.take(design.cutoff == k), own, f"{value:g}", progress))
-    return tuple(found)
+
+def estimated_again(found: tuple[R3dEstimate, ...], choices: R3dChoices) -> tuple[R3dEstimate, ...]:
+    """The same sets of units with other choices."""
+    return _every([(one.cutoff, one.design) for one in found], choices, False)
 
 
 def refitted(found: R3dEstimate, choices: R3dChoices, **changes: Any) -> R3dEstimate:
-    """The same units with other choices."""
-    from dataclasses import replace
-
+    """One set of units with other choices."""
     return estimate(found.design, replace(choices, **changes), found.cutoff, False)
+
+
+def _every(
+    sets: Sequence[tuple[str, R3dDesign]], choices: R3dChoices, progress: Progress
+) -> tuple[R3dEstimate, ...]:  # fmt: skip
+    """Every set of units, each with its own seed, with warnings of bandwidths and draws."""
+    warn_draws(choices.bootstrap.n)
+    found = []
+    for k, (cutoff, design) in enumerate(sets):
+        found.append(estimate(design, replace(choices, seed=choices.seed + k), cutoff, progress))
+        warn_widths(found[-1].h, design.x, design.treated)
+    return tuple(found)

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from causalsat.errors import CollinearWarning, DataError, OptionError, warn
+from causalsat.errors import BandwidthWarning, CollinearWarning, DataError, FewDrawsWarning, OptionError, warn
 from causalsat.inference.independent import independent_columns
+
+LEAST_UNITS, LEAST_DRAWS = 5, 199
 
 
 def guard_cutoff(running: np.ndarray, cutoff: np.ndarray, name: str) -> None:
@@ -98,6 +100,35 @@ def guard_widths(h: np.ndarray, quantiles: np.ndarray, left_off: bool) -> None:
         raise OptionError(
             f"bandwidth has {h.shape[1]} numbers for {quantiles.size} quantiles in use{why}; give one per quantile, "
             "one number, or the tuple (left, right)."
+        )
+
+
+def warn_widths(h: np.ndarray, x: np.ndarray, treated: np.ndarray) -> None:
+    """Warn of a window (narrowest and widest of h (2,) or (2, M)) with fewer than five units, or beyond the data."""
+    for side, own, widths in (("right", treated, h[0]), ("left", ~treated, h[1])):
+        size, narrow, wide = np.abs(x[own]), float(np.min(widths)), float(np.max(widths))
+        inside = int((size <= narrow).sum())
+        if inside < LEAST_UNITS:
+            warn(
+                f"the bandwidth {narrow:.6g} leaves {inside} units {side} of the cutoff (fewer than {LEAST_UNITS}): "
+                "the estimate rests on them alone.",
+                BandwidthWarning,
+            )
+        if wide > size.max():
+            warn(
+                f"the bandwidth {wide:.6g} is wider than the data {side} of the cutoff, which reach {size.max():.6g}: "
+                "the fit is global there, and units far from the cutoff shape the limit.",
+                BandwidthWarning,
+            )
+
+
+def warn_draws(n: int) -> None:
+    """Warn of few draws."""
+    if n < LEAST_DRAWS:
+        warn(
+            f"{n} draws (fewer than {LEAST_DRAWS}): bands and p-values are coarse and move with the seed; the default "
+            "is 1999.",
+            FewDrawsWarning,
         )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ TIES = ("treated", "control", "drop")
 CHECKS = ("basic", "full")
 SCHEMES = ("multiplier", "wild", "block", "cluster", "iid", "bayes")
 COMPAT = "R3D-0.1.0"
+REFIT = (
+    "bandwidth", "bandwidth_treatment", "estimator", "order", "kernel", "functionals", "thresholds", "tests",
+    "test_range", "band", "critical", "residuals", "level", "inference", "n_boot", "seed", "compat",
+)  # fmt: skip
 
 
 @public
@@ -136,6 +140,25 @@ def validated_choices(**given: Any) -> R3dChoices:
         checks=None if given["checks"] is None else one_of("checks", given["checks"], CHECKS),
         compat=compat,
     )
+
+
+def changed_choices(choices: R3dChoices, changes: Mapping[str, Any]) -> R3dChoices:
+    """Choices of a refit of the same units, validated like those of a call (raises OptionError)."""
+    unknown = sorted(set(changes) - set(REFIT))
+    if unknown:
+        raise OptionError(
+            f"refit cannot change {', '.join(unknown)}; it takes {', '.join(REFIT)}. Call r3d again for other data or "
+            "other quantiles of units."
+        )
+    current = {field.name: getattr(choices, field.name) for field in fields(choices)}
+    bootstrap = current.pop("bootstrap")
+    if changes.get("n_boot") is not None and "inference" not in changes:
+        bootstrap = replace(bootstrap, n=1999)
+    for name in ("bandwidth", "bandwidth_treatment"):
+        value = current[name]
+        if isinstance(value, np.ndarray):
+            current[name] = (float(value[1]), float(value[0])) if value.ndim == 1 else value[0]
+    return validated_choices(**{**current, "inference": bootstrap, "n_boot": None, **changes})
 
 
 def resolved_bandwidth(argument: str, value: Any, estimator: str, order: int) -> Bandwidth | np.ndarray:

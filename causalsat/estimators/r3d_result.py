@@ -7,9 +7,9 @@ import numpy as np
 
 from causalsat.checks.result import CheckResult
 from causalsat.effects.table import EffectTable
-from causalsat.errors import OptionError, one_of
-from causalsat.estimators.r3d_estimate import R3dEstimate, refitted
-from causalsat.estimators.r3d_options import R3dChoices, resolved_bandwidth
+from causalsat.errors import collected_warnings, one_of
+from causalsat.estimators.r3d_estimate import R3dEstimate, estimated_again
+from causalsat.estimators.r3d_options import R3dChoices, changed_choices
 from causalsat.estimators.r3d_table import average_quantiles, build_table
 from causalsat.estimators.r3d_words import heading
 from causalsat.public import public
@@ -91,22 +91,27 @@ class R3dResult:
         """Anderson-Rubin sets of fuzzy designs, None in sharp ones."""
         return self.estimates[0].inference.sets
 
-    def refit(self, bandwidth: Any = None, **changes: Any) -> "R3dResult":
-        """The same units with another bandwidth, order, kernel, residuals, tests, ... (fields of ``choices``)."""
-        unknown = set(changes) - set(R3dChoices.__dataclass_fields__)
-        if unknown:
-            raise OptionError(f"refit cannot change {', '.join(sorted(unknown))}; call r3d again.")
-        if bandwidth is not None:
-            estimator, order = (
-                changes.get("estimator", self.choices.estimator),
-                changes.get("order", self.choices.order),
-            )
-            changes["bandwidth"] = resolved_bandwidth("bandwidth", bandwidth, estimator, order)
-        found = tuple(refitted(one, self.choices, **changes) for one in self.estimates)
-        from dataclasses import replace
+    def refit(self, **changes: Any) -> "R3dResult":
+        """The same units with another bandwidth, order, kernel, residuals, tests, level, draws, ...
 
-        choices = replace(self.choices, **changes)
-        return R3dResult(build_table(found, choices), (), found, choices)
+        Parameters
+        ----------
+        **changes
+            Arguments of `r3d` that leave the units and their quantiles as they are: ``bandwidth``,
+            ``bandwidth_treatment``, ``estimator``, ``order``, ``kernel``, ``functionals``, ``thresholds``, ``tests``,
+            ``test_range``, ``band``, ``critical``, ``residuals``, ``level``, ``inference``, ``n_boot``, ``seed``,
+            ``compat``.
+
+        Raises
+        ------
+        OptionError
+            Another argument, or a value that `r3d` would refuse.
+        """
+        choices = changed_choices(self.choices, changes)
+        with collected_warnings() as notes:
+            found = estimated_again(self.estimates, choices)
+            table = build_table(found, choices)
+        return R3dResult(table.with_meta(warnings=list(notes)), (), found, choices)
 
     def summary(self) -> str:
         """Tests and functionals first, the table, assumptions, and every check that failed or cannot judge."""

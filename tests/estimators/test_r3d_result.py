@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 import causalsat as cs
-from causalsat.errors import DataError, OptionError, SingularWindowError
+from causalsat.errors import BandwidthWarning, DataError, FewDrawsWarning, OptionError, SingularWindowError
 from causalsat.estimators.r3d_options import R3dChoices
 from tests.estimators.r3d_verb import ask, curve, fuzzy_result, sharp_result, units
 
@@ -34,10 +35,45 @@ def test_refit_is_a_call_with_other_choices(base):
     for name in ("estimate", "std_error", "conf_low", "band_low", "p_value"):
         np.testing.assert_array_equal(again.table[name], call.table[name])
     assert again.meta["kernel"] == "epanechnikov" and base.meta["kernel"] == "triangular"
-    with pytest.raises(OptionError, match="refit cannot change running"):
-        base.refit(running="w")
+    for wrong, words in (
+        ({"running": "w"}, "refit cannot change running"), ({"donut": 0.1}, "refit cannot change donut"),
+        ({"kernel": "triangel"}, "triangular"), ({"bandwidth": "mse"}, "imse"), ({"order": 0}, "above the order 0"),
+        ({"bandwidth": [0.5, 0.6, 0.7]}, "frechet"), ({"n_boot": 5}, "at least 19"),
+    ):  # fmt: skip
+        with pytest.raises(OptionError, match=words):
+            base.refit(**wrong)
     with pytest.raises(SingularWindowError, match="least workable"):
         base.refit(bandwidth=1e-3)
+
+
+def test_refit_takes_what_a_call_takes():
+    data, draws = units(n=400, seed=2)
+    data["c"] = np.where(np.arange(400) % 2, 3.0, -1.0)
+    data["score"] = data["x"] + data["c"]
+    options = {"running": "score", "cutoff": "c", "bandwidth": (0.9, 0.8)}
+    result = ask(data, draws, **options)
+    for changes in ({}, {"tests": "nullity", "n_boot": 299, "level": 0.9, "functionals": "iqr", "seed": 4}):
+        again, call = result.refit(**changes), ask(data, draws, **(options | changes))
+        for name in ("estimate", "std_error", "band_low", "band_high"):
+            np.testing.assert_array_equal(again.table[name], call.table[name])
+        assert again.choices.bandwidth.tolist() == [0.8, 0.9] and again.choices.bootstrap == call.choices.bootstrap
+        assert list(again.tests["name"]) == list(call.tests["name"])
+    by_column = result.refit(estimator="pointwise", bandwidth=[0.6, 0.7, 0.8, 0.9, 0.9]).refit(kernel="uniform")
+    assert by_column.bandwidths["3"]["h"] == [[0.6, 0.7, 0.8, 0.9, 0.9]] * 2
+
+
+def test_odd_bandwidths_and_few_draws_are_told():
+    data, draws = units()
+    for options, kind, words in (
+        ({"bandwidth": 1.2}, BandwidthWarning, "wider than the data right"),
+        ({"bandwidth": 0.0795, "order": 1}, BandwidthWarning, "leaves 4 units right"),
+        ({"bandwidth": 0.8, "n_boot": 99}, FewDrawsWarning, "coarse"),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = ask(data, draws, **options)
+        assert any(issubclass(w.category, kind) and re.search(words, str(w.message)) for w in caught)
+        assert any(re.search(words, text) for text in result.meta["warnings"])
 
 
 def test_table_round_trip(base, taken_up, tmp_path):
