@@ -61,9 +61,9 @@ def pencil_of(rows: IvRows) -> Pencil:
     -------
     Pencil
     """
-    moments = rows.moments
+    moments, inside = rows.moments, centred_moments(rows)
     centre = moments.b_tsls
-    inside, outside = centred_columns(rows)
+    outside = np.column_stack([moments.My - moments.MX @ centre, moments.MX])
     G, M = inside.T @ inside, (outside * rows.weights[:, None]).T @ outside / rows.n
     size = np.sqrt(np.diag(G) + np.diag(M))
     scale = np.where(size > 0.0, size, 1.0)
@@ -72,17 +72,16 @@ def pencil_of(rows: IvRows) -> Pencil:
     return Pencil(G / across, M / across, scale, centre, rows.n, rows.q, rows.d1, exact)
 
 
-def centred_columns(rows: IvRows) -> tuple[np.ndarray, np.ndarray]:
-    """[y - X b_tsls, X] as moments with orthonormal instruments (q, 1 + p), and net of the instruments (n, 1 + p).
+def centred_moments(rows: IvRows) -> np.ndarray:
+    """(q, 1 + p) moments of [y - X b_tsls, X] with orthonormal instruments.
 
-    The first moments are exactly zero when there are as many instruments as treatments.
+    The first are exactly zero when there are as many instruments as treatments.
     """
     moments = rows.moments
-    centre = moments.b_tsls
-    inside = np.column_stack([moments.w - moments.B @ centre, moments.B])
+    inside = np.column_stack([moments.w - moments.B @ moments.b_tsls, moments.B])
     if rows.q == rows.p:
         inside[:, 0] = 0.0
-    return inside, np.column_stack([moments.My - moments.MX @ centre, moments.MX])
+    return inside
 
 
 def undefined(pencil: Pencil) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalsat.inference.covariance import pair_sum, positive_part
 from causalsat.inference.iv_covariance import moment_variance, resolved_sandwich
-from causalsat.inference.iv_pencil import Pencil, centred_columns, pencil_of, undefined
+from causalsat.inference.iv_pencil import Pencil, centred_moments, pencil_of, undefined
 from causalsat.inference.iv_quadratic import LINE, Pieces, moved, union
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
@@ -32,7 +32,7 @@ class ReducedForm:
     g : np.ndarray
         (q, 1 + p) float64 moments in coordinates where Z'Z/n is the identity.
     V : np.ndarray
-        (1 + p, 1 + p, q, q) float64 variance of sqrt(n) times the moments, from reduced-form residuals.
+        (1 + p, 1 + p, q, q) float64 variance of sqrt(n) times the moments, under the null.
     notes : tuple of str
         What was clipped.
     """
@@ -87,10 +87,12 @@ class ReducedForm:
 
 
 def reduced_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm:
-    """Reduced-form moments and the robust variance of their errors, with the first stage's factor.
+    """Moments of each column with the instruments and the robust variance of z e(b), with the first stage's factor.
 
-    The scores are z times the residual of each column on the instruments, so that the test of e = y - X b is the robust
-    Wald test of e on z, and in the limit of large b the first-stage Wald test.
+    The scores are z times the column itself, so that the variance at b is that of z (y - X b) under the null, as in
+    the continuously updated objective (Stock and Wright 2000). Residuals on z would make it a Wald test of e on z,
+    whose size is too large with moderately many clusters: .103 against .046 at nominal .05 with 60 clusters and 3
+    instruments. In the limit of large b it is the score test of the first stage.
 
     Parameters
     ----------
@@ -106,12 +108,13 @@ def reduced_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm:
     from scipy import linalg
 
     pencil = pencil_of(rows)
-    g, outside = (columns / pencil.scale[None, :] for columns in centred_columns(rows))
+    g = centred_moments(rows) / pencil.scale[None, :]
+    columns = np.column_stack([rows.residuals(rows.moments.b_tsls), rows.X]) / pencil.scale[None, :]
     white = linalg.solve_triangular(rows.moments.L, rows.Z.T, lower=True).T * rows.weights[:, None]
-    scores = (outside[:, :, None] * white[:, None, :]).reshape(rows.n, -1)
+    scores = (columns[:, :, None] * white[:, None, :]).reshape(rows.n, -1)
     matrix, notes = _variance(rows, scores, sandwich)
-    columns = 1 + rows.p
-    V = matrix.reshape(columns, rows.q, columns, rows.q).transpose(0, 2, 1, 3)
+    k = 1 + rows.p
+    V = matrix.reshape(k, rows.q, k, rows.q).transpose(0, 2, 1, 3)
     return ReducedForm(pencil, g, 0.5 * (V + V.transpose(1, 0, 3, 2)), notes)
 
 
