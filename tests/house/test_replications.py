@@ -43,7 +43,7 @@ def test_every_folder_is_a_paper_with_all_its_files():
     folders = {path.name for path in HOME.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == {path.name for path in PAPERS} != set()
     for folder in PAPERS:
-        assert re.fullmatch(r"[a-z]+(_[a-z]+)*_\d{4}_[a-z_]+", folder.name)
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*_\d{4}_[a-z0-9_]+", folder.name)
         for name in ("README.md", "targets.csv", "config.toml", "replicate.py", "results.csv", "report.md"):
             assert (folder / name).is_file(), f"{folder.name}/{name}"
 
