@@ -78,7 +78,7 @@ def r3d(
         Running variable X, in any unit.
     unit : str, optional
         Column that names the unit; None makes every row a unit.
-    cutoff : float or str
+    cutoff : float or str, default 0.0
         Cutoff c, or a column of cutoffs (rows per cutoff and pooled).
     treatment : str, optional
         Treatment received, 0 to 1, for fuzzy designs.
@@ -86,7 +86,7 @@ def r3d(
         Unit-level, predetermined; one slope for both sides.
     weights : str or array, optional
         Weights of draws (coverage of pixels); with ``count_weights=True`` numbers of equal draws.
-    count_weights : bool
+    count_weights : bool, default False
         See ``weights``.
     unit_weights : str, optional
         Weights of units; they change the estimand.
@@ -94,49 +94,54 @@ def r3d(
         Clusters of units.
     coords : pair of str, optional
         Longitude and latitude, degrees WGS84, for ``Bootstrap(scheme="block")`` and maps.
-    quantiles : int or sequence of float
+    quantiles : int or sequence of float, default 99
         m for k/(m + 1), or levels in (0, 1).
-    estimator : str
+    estimator : str, default "frechet"
         "frechet" (one bandwidth, projection on quantile functions) or "pointwise" (rearrangement).
-    order, kernel : int, str
-        Degree of the local polynomial; "triangular", "epanechnikov" or "uniform".
-    bandwidth : str, float, tuple, sequence or Bandwidth
+    order : int, default 2
+        Degree of the local polynomial.
+    kernel : str, default "triangular"
+        "triangular", "epanechnikov" or "uniform".
+    bandwidth : str, float, tuple, sequence or Bandwidth, default "imse"
         "imse", "mse" (pointwise), a number in the unit of X, (left, right), one number per quantile, or a rule.
     bandwidth_treatment : as ``bandwidth``, optional
         Of the treatment; None: the scalar rule on it, or ``bandwidth`` when that is a number.
-    quantile_rule, small_sample : str
-        "type7", "type8", "type9"; "half" for the generalised jackknife.
-    functionals : str, callable or sequence
+    quantile_rule : str, default "type7"
+        Quantiles of a unit's draws: "type7", "type8", "type9".
+    small_sample : str, optional
+        "half" for the generalised jackknife.
+    functionals : str, callable or sequence, default ("mean",)
         "mean", "variance", "sd", "iqr", "range(a,b)", "gini", "lorenz(p)", "share_top(p)", "share_bottom(p)",
         "exceed", "w2", with prefix "unit:" for the functional of the unit's own distribution.
-    thresholds : float or sequence of float
-        Levels z of "exceed": the share of draws above z.
-    tests : str or sequence of str
+    thresholds : float or sequence of float, default ()
+        Levels z of "exceed": the share of draws above z, a row "unit:exceed(z)" for each.
+    tests : str or sequence of str, default ("nullity", "homogeneity")
         Any of "nullity", "homogeneity", "dominance", on ``test_range``.
     test_range : pair of float, optional
         Quantiles of the tests.
-    band : str or None
+    band : str or None, default "studentized"
         "studentized" or "constant" uniform band.
-    critical : str
+    critical : str, default "t"
         "t" (effective degrees of freedom) or "normal".
-    residuals : str
+    residuals : str, default "hc2"
         "hc2", "hc0", "hc1", "hc3"; with clusters the corresponding CR2, CR0, CR1, CR3.
-    donut : float
+    donut : float, default 0.0
         Units with |X - c| below it are left out.
-    tie : str
+    tie : str, default "treated"
         Where units exactly at the cutoff go: "treated", "control" or "drop".
-    level : float
+    level : float, default 0.95
         Confidence level in (0, 1).
-    inference : Bootstrap
-        "multiplier" (default), "wild", "block", "cluster", "iid", "bayes".
+    inference : Bootstrap, default Bootstrap(n=1999, scheme="multiplier")
+        Scheme "multiplier", "wild", "block", "cluster", "iid", "bayes".
     n_boot : int, optional
         Number of draws.
-    seed : int
+    seed : int, default 0
         Same seed, same numbers, bit for bit.
-    checks : str or None
+    checks : str or None, default "basic"
         "basic", "full" or None.
     compat : str, optional
-        "R3D-0.1.0": the inference of the R package of that version, at a given bandwidth.
+        "R3D-0.1.0": the curves and the inference of the R package of that version, at a given bandwidth; it sets
+        ``band``, ``critical`` and ``residuals``, and warns.
     progress : bool or callable, optional
         Progress of the draws.
 
