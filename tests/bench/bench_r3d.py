@@ -118,14 +118,112 @@ def case(n: int, h: float, what: str, limit: float) -> bool:
     return mine[0] <= limit
 
 
+def whole(n: int, draws: int) -> bool:
+    """Everything from draws on (quantiles, bandwidth, bands, tests) against NumPy and calls of rdrobust at a given h."""
+    from rdrobust import rdrobust
+
+    import causalsat as cs
+
+    g = np.random.default_rng(0)
+    x = g.uniform(-1, 1, n)
+    values = (5 + 5 * x + g.normal(size=n) + (x >= 0))[:, None] + g.standard_normal((n, draws), dtype=np.float32)
+    values = values.astype(np.float32)
+    table = {"x": x}
+
+    def run() -> Any:
+        return cs.r3d(table, outcome=values, running="x", quantiles=M, n_boot=B, checks=None)
+
+    started = time.perf_counter()
+    result = run()
+    compiled = time.perf_counter() - started
+    h = float(result.meta["h"])
+    levels = result.table.where(term="laqte")["quantile"]
+    made = np.quantile(values, levels, axis=1).T
+    assert np.allclose(result.table.where(term="laqte")["estimate"], _isotonic(plain_curves(x, made, h)), atol=1e-4)
+    wall, _, cpu = clocked(run, 3)
+    sorting, _, _ = clocked(lambda: np.quantile(values, levels, axis=1), 1)
+    peer, _, _ = clocked(lambda: plain({"x": x, "Q": made, "levels": levels, "codes": np.arange(n)}, h, 0), 1)
+    one, _, _ = clocked(lambda: rdrobust(made[:, 49], x, h=h, p=2), 3)
+    print(
+        f"  whole, n={n}, {draws} draws a unit: {wall:.0f} ms wall, {cpu:.0f} ms CPU after {compiled:.1f} s at "
+        f"first; np.quantile alone {sorting:.0f} ms, plain NumPy after it {peer:.0f} ms; one rdrobust call "
+        f"{one:.0f} ms: {wall / one:.1f} calls (goal 15)"
+    )
+    return wall / one < 15.0
+
+
+def plain_curves(x: np.ndarray, Q: np.ndarray, h: float) -> list[np.ndarray]:
+    """Raw curves right and left of the cutoff."""
+    k = np.maximum(1 - np.abs(x) / h, 0)
+    curves = []
+    for side in (x >= 0, x < 0):
+        R = (x[side, None] / h) ** np.arange(3)
+        curves.append(np.linalg.solve(R.T @ (k[side, None] * R), R.T @ (k[side, None] * Q[side]))[0])
+    return curves
+
+
+def _isotonic(curves: list[np.ndarray]) -> np.ndarray:
+    from sklearn.isotonic import isotonic_regression
+
+    return isotonic_regression(curves[0]) - isotonic_regression(curves[1])
+
+
+def many(n: int, draws: int) -> bool:
+    """1e5 units in a process of its own: draws in a memory map, so that what is resident is ours."""
+    import subprocess
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.bench.bench_r3d", folder, str(n), str(draws)], capture_output=True, text=True
+        )
+    print(f"  many units: {run.stdout.strip() or run.stderr.strip()[-300:]}")
+    return run.returncode == 0
+
+
+def resident(folder: str, n: int, draws: int) -> None:
+    """Time and peak memory of a whole call on a memory map."""
+    import causalsat as cs
+
+    g = np.random.default_rng(0)
+    x = g.uniform(-1, 1, n)
+    path = os.path.join(folder, "draws.f4")
+    values = np.memmap(path, dtype=np.float32, mode="w+", shape=(n, draws))
+    for first in range(0, n, 1000):
+        rows = slice(first, min(first + 1000, n))
+        values[rows] = (5 + 5 * x[rows] + (x[rows] >= 0))[:, None] + g.standard_normal((x[rows].size, draws))
+    values.flush()
+    small = np.random.default_rng(1).normal(size=(200, 50))
+    cs.r3d({"x": np.linspace(-1, 1, 200)}, outcome=small, running="x", quantiles=M, n_boot=199, checks=None)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    started = time.perf_counter()
+    cs.r3d({"x": x}, outcome=values, running="x", quantiles=M, n_boot=B, checks=None)
+    wall = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"n={n}, {draws} draws a unit: {wall:.1f} s with compilation, peak {peak:.0f} MiB ({peak - before:.0f} above before)"
+    )
+
+
 def main() -> int:
     """Run the cases; the number of missed gates."""
+    import sys
+
+    if len(sys.argv) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            resident(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        return 0
     import jax
 
     print(f"r3d at a given bandwidth, BLAS threads {os.environ.get('OMP_NUM_THREADS', 'free')}, short={SHORT}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         met = [case(*given) for given in (CASES[:1] if SHORT else CASES)]
+        met.append(whole(500, 500))
+        if not SHORT:
+            met += [whole(5_000, 5_000), many(100_000, 1_000)]
     print(f"  versions: jax {jax.__version__}, numpy {np.__version__}, CPUs {os.cpu_count()}")
     return 0 if SHORT else met.count(False)
 
