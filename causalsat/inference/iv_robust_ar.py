@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from causalsat.inference.covariance import pair_sum, positive_part
-from causalsat.inference.iv_covariance import moment_variance, resolved_sandwich
+from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich
 from causalsat.inference.iv_pencil import Pencil, centred_moments, pencil_of, undefined
 from causalsat.inference.iv_quadratic import LINE, Pieces, moved, union
 from causalsat.inference.iv_rows import IvRows
@@ -19,6 +19,7 @@ _BISECTIONS = 60
 _SINGULAR = 1e-11
 _DOUBT = 1e4
 _CHUNK = 2_000_000
+_NO_POWER = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +36,15 @@ class ReducedForm:
         (1 + p, 1 + p, q, q) float64 variance of sqrt(n) times the moments, under the null.
     notes : tuple of str
         What was clipped.
+    bound : float
+        Value that the statistic cannot exceed; infinite where none is known.
     """
 
     pencil: Pencil
     g: np.ndarray
     V: np.ndarray
     notes: tuple[str, ...] = field(default=())
+    bound: float = math.inf
 
     def statistic(self, U: np.ndarray) -> np.ndarray:
         """(k,) n g'V^{-1} g along k combinations U (k, 1 + p) of the scaled columns; infinite where V is singular."""
@@ -80,6 +84,23 @@ class ReducedForm:
         """Scale of the variance."""
         return float(np.max(np.abs(self.V)))
 
+    def powerless(self, level: float) -> str | None:
+        """Why no value can be rejected at this level: the statistic stays below its critical value whatever the data.
+
+        Sums S_g of the scores over clusters (or rows) give (sum S)'(sum S S')^{-1}(sum S) <= G, with the small-sample
+        factor at most G/factor.
+        """
+        from scipy import special
+
+        critical = float(special.chdtri(self.pencil.q, 1.0 - level))
+        if self.bound > critical:
+            return None
+        return (
+            f"the statistic cannot exceed {self.bound:.4g} with so few clusters (or independent rows), below its "
+            f"critical value {critical:.4g} at level {level:g} with {self.pencil.q} instruments: the test rejects "
+            "nothing whatever the data, so that a set would say nothing"
+        )
+
     def rank(self, u: np.ndarray) -> int:
         """Rank of the variance along one combination."""
         values = np.linalg.eigvalsh(np.einsum("c,d,cdij->ij", u, u, self.V))
@@ -112,10 +133,10 @@ def reduced_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm:
     columns = np.column_stack([rows.residuals(rows.moments.b_tsls), rows.X]) / pencil.scale[None, :]
     white = linalg.solve_triangular(rows.moments.L, rows.Z.T, lower=True).T * rows.weights[:, None]
     scores = (columns[:, :, None] * white[:, None, :]).reshape(rows.n, -1)
-    matrix, notes = _variance(rows, scores, sandwich)
+    matrix, notes, bound = _variance(rows, scores, sandwich)
     k = 1 + rows.p
     V = matrix.reshape(k, rows.q, k, rows.q).transpose(0, 2, 1, 3)
-    return ReducedForm(pencil, g, 0.5 * (V + V.transpose(1, 0, 3, 2)), notes)
+    return ReducedForm(pencil, g, 0.5 * (V + V.transpose(1, 0, 3, 2)), notes, bound)
 
 
 def robust_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm | str:
@@ -128,17 +149,22 @@ def robust_form(rows: IvRows, sandwich: Sandwich) -> ReducedForm | str:
     if rank < rows.q:
         return (
             f"the robust covariance of the {rows.q} moments has rank {rank}, so that their test does not exist: there "
-            "are fewer clusters (or independent rows) than instruments plus one"
+            "are too few clusters (or independent rows) for so many instruments"
         )
     return form
 
 
 def robust_ar_test(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> tuple[float, float, float, str]:
     """Statistic, degrees of freedom, p-value and law of the robust Anderson-Rubin test of the whole vector b (p,)."""
+    from scipy import special
+
     form = robust_form(rows, sandwich)
     if isinstance(form, str):
         return math.nan, math.nan, math.nan, form
-    return (*_tested(form, form.pencil.direction(b)), f"chi-squared({rows.q})")
+    statistic, df, p_value = _tested(form, form.pencil.direction(b))
+    least = float(special.chdtrc(rows.q, form.bound))
+    limit = f"; with so few clusters p is at least {least:.3f}" if least > _NO_POWER else ""
+    return statistic, df, p_value, f"chi-squared({rows.q}){limit}"
 
 
 def robust_ar_set(form: ReducedForm, j: int, level: float, null: float) -> tuple[float, float, Pieces, str]:
@@ -224,17 +250,23 @@ def _tested(form: ReducedForm, u: np.ndarray) -> tuple[float, float, float]:
     return statistic, float(q), float(special.chdtrc(q, statistic))
 
 
-def _variance(rows: IvRows, scores: np.ndarray, sandwich: Sandwich) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Variance of sqrt(n) times the mean of the scores; one that may be indefinite loses its negative part."""
+def _variance(rows: IvRows, scores: np.ndarray, sandwich: Sandwich) -> tuple[np.ndarray, tuple[str, ...], float]:
+    """Variance of sqrt(n) times the mean of the scores, notes, and the bound that it puts on the statistic.
+
+    A variance that may be indefinite loses its negative part and then bounds nothing.
+    """
+    used = resolved_sandwich(sandwich, rows)
     if sandwich.kind not in ("conley", "twoway"):
-        return moment_variance(rows, scores, sandwich, columns=rows.q), ()
+        found = iv_covariance(rows, scores, used, columns=rows.q)
+        units = rows.n if found.n_clusters is None else found.n_clusters
+        return rows.n * found.matrix, (), units / found.factor
     from causalsat.inference.small_sample import correction
 
-    used = resolved_sandwich(sandwich, rows)
     meat = pair_sum(scores / rows.n, used, rows.sampling)
     factor = correction(used, "none", rows.n, rows.parameters(used, rows.q), meat.n_clusters).factor
     matrix, clipped = positive_part(rows.n * factor * meat.matrix)
-    return matrix, (f"{clipped} negative eigenvalues of the covariance were set to zero",) if clipped else ()
+    notes = (f"{clipped} negative eigenvalues of the covariance were set to zero",) if clipped else ()
+    return matrix, notes, math.inf
 
 
 def _with_turns(

@@ -176,7 +176,7 @@ def ar_test(rows: IvRows, b: np.ndarray, *, sandwich: Sandwich | None = None, la
     """Anderson-Rubin test of the whole vector of effects.
 
     Homoskedastic: (d1/q) e'P_Z e/e'M_Z e with e = y - X b, against chi-squared(q)/q or F(q, d1). Robust:
-    n g'V^{-1} g against chi-squared(q), with g the moments of e and V their robust variance.
+    n g'V^{-1} g against chi-squared(q), with g the moments of e and V the robust variance of z e under the null.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def ar_test(rows: IvRows, b: np.ndarray, *, sandwich: Sandwich | None = None, la
     References
     ----------
     Anderson & Rubin (1949), "Estimation of the parameters of a single equation in a complete system of stochastic
-    equations"; Chernozhukov & Hansen (2008), "The reduced form: a simple approach to inference with weak instruments".
+    equations"; Stock & Wright (2000), "GMM with weak identification", for the robust variance under the null.
     """
     one_of("ar_law", law, AR_LAWS)
     value = np.asarray(b, dtype=np.float64).reshape(rows.p)
@@ -315,6 +315,9 @@ def _robust(form: "ReducedForm | str", name: str, j: int, level: float, null: fl
     if isinstance(form, str):
         return SetRow("ar", name, "robust", math.nan, math.nan, None, form)
     statistic, p_value, pieces, note = robust_ar_set(form, j, level, null)
+    powerless = form.powerless(level)
+    if powerless:
+        return SetRow("ar", name, "robust", statistic, p_value, None, powerless)
     return SetRow("ar", name, "robust", statistic, p_value, made_set("ar", "robust", pieces, level, note))
 
 

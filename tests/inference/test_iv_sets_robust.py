@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from linearmodels.iv import IVGMMCUE
 from scipy import stats
 
 from causalsat.errors import FewClustersWarning, OptionError
+from causalsat.inference.coverage import binomial_gate
 from causalsat.inference.iv_pencil import level_set, subset_ratio
 from causalsat.inference.iv_projection import Profile, projected_set, projected_test
 from causalsat.inference.iv_robust_ar import angular_set, reduced_form, tangents
@@ -21,7 +23,8 @@ SHAPES = {
     "interval": (0.1, (0.0, 0.0, 0.0), 0),
     "rays": (0.05, (0.4, 0.4, 0.4), 0),
     "line": (0.05, (0.0, 0.0, 0.0), 0),
-    "empty": (0.1, (0.4, -0.4, 0.0), 0),
+    # Needs rows: the statistic is at most n - q - m, and a set can be empty only where that exceeds the critical value.
+    "empty": (0.3, (0.4, -0.4, 0.0), 0),
 }
 
 
@@ -29,36 +32,80 @@ def robust(rows, sandwich, **options):
     return [row for row in confidence_sets(rows, "ar", sandwich=sandwich, **options) if row.kind == "robust"]
 
 
-def wald_of_z(y, X, Z, C, b, **fit):
-    """Wald statistic of Z in the regression of y - X b on [Z, C]."""
-    q = Z.shape[1]
-    found = sm.OLS(y - X @ np.atleast_1d(b), np.column_stack([Z, C])).fit(**fit)
-    return float(found.wald_test(np.eye(q, q + C.shape[1]), use_f=False, scalar=True).statistic)
+def summed(rows, b, factor, codes=None):
+    """(sum S)'(factor sum S S')^{-1}(sum S) with S the sums of z (y - X b) over rows or clusters, one by one."""
+    e = rows.y - rows.X @ np.atleast_1d(b)
+    sums = {}
+    for i in range(rows.n):
+        key = i if codes is None else int(codes[i])
+        sums[key] = sums.get(key, np.zeros(rows.q)) + rows.weights[i] * e[i] * rows.Z[i]
+    total, meat = sum(sums.values()), sum(np.outer(S, S) for S in sums.values())
+    return float(total @ np.linalg.solve(factor * meat, total))
+
+
+def objective(rows, b, **weights):
+    """The continuously updated GMM objective of linearmodels at b, with the null imposed in its uncentred weight."""
+    model = IVGMMCUE(rows.y, None, rows.X, rows.Z, center=False, debiased=False, **weights)
+    return float(model.j(np.atleast_1d(b), rows.X, rows.y[:, None], rows.Z))
+
+
+def crv1(rows, clusters):
+    return (rows.n - 1) / (rows.n - rows.q - rows.m) * clusters / (clusters - 1)
 
 
 @pytest.mark.parametrize("kind", ["hc0", "hc1"])
 @pytest.mark.parametrize("instruments", [["nearc4"], ["nearc2", "nearc4"]])
-def test_card_against_a_regression(kind, instruments):
-    y, X, Z, C = card_arrays(instruments)
-    rows, sandwich = net(y, X, Z, C), Sandwich(kind)
+def test_card_against_sums_and_gmm(kind, instruments):
+    rows, sandwich, q = net(*card_arrays(instruments)), Sandwich(kind), len(instruments)
+    factor = rows.n / (rows.n - q - rows.m) if kind == "hc1" else 1.0
     for b in (0.0, 0.13, -2.0):
-        expected = wald_of_z(y, X, Z, C, [b], cov_type=kind.upper())
         found = ar_test(rows, [b], sandwich=sandwich)
-        assert found.statistic == pytest.approx(expected, rel=1e-8)
-        assert found.p_value == pytest.approx(stats.chi2.sf(expected, len(instruments)), rel=1e-7)
+        assert found.statistic == pytest.approx(summed(rows, b, factor), rel=1e-8)
+        assert found.statistic == pytest.approx(objective(rows, b, weight_type="robust") / factor, rel=1e-8)
+        assert found.p_value == pytest.approx(stats.chi2.sf(found.statistic, q), rel=1e-7)
+        assert found.law == f"chi-squared({q})"
     (row,) = robust(rows, sandwich)
     assert row.found.shape == "interval"
     for end in row.found.hull():
-        assert wald_of_z(y, X, Z, C, [end], cov_type=kind.upper()) == pytest.approx(
-            stats.chi2.isf(0.05, len(instruments)), rel=1e-8
-        )
+        assert summed(rows, end, factor) == pytest.approx(stats.chi2.isf(0.05, q), rel=1e-8)
 
 
-def test_infinite_effect_is_the_first_stage():
+def test_weights_enter_the_scores_and_not_only_the_moments():
+    weights = np.random.default_rng(4).uniform(0.2, 3.0, 150)
+    rows = net(*simulated(4, n=150), weights=weights)
+    for b in (0.0, 1.4):
+        assert ar_test(rows, [b], sandwich=Sandwich("hc0")).statistic == pytest.approx(summed(rows, b, 1.0), rel=1e-8)
+
+
+def test_smallest_statistic_is_that_of_continuous_updating():
+    rows = net(*simulated(1, n=300, strength=0.4))
+    fitted = IVGMMCUE(rows.y, None, rows.X, rows.Z, center=False).fit()
+    grid = float(fitted.params.iloc[0]) + np.linspace(-0.3, 0.3, 601)
+    form = reduced_form(rows, Sandwich("hc0"))
+    found = form.statistic(np.array([form.pencil.direction([b]) for b in grid]))
+    assert found.min() == pytest.approx(float(fitted.j_stat.stat), rel=1e-6)
+    assert found.argmin() == 300
+
+
+@pytest.mark.parametrize("kind", ["hc0", "hc1", "cluster"])
+def test_infinite_effect_is_the_score_test_of_the_first_stage(kind):
+    y, X, Z, C = simulated(3, n=400, strength=0.3)
+    codes = np.repeat(np.arange(40), 10) if kind == "cluster" else None
+    rows = net(y, X, Z, C, sampling=Sampling(400, cluster=codes))
+    factor = {"hc0": 1.0, "hc1": 400 / (400 - 3 - 2), "cluster": crv1(rows, 40)}[kind]
+    form = reduced_form(rows, Sandwich(kind))
+    found = form.statistic(np.array([[0.0, 1.0]]))[0]
+    assert found == pytest.approx(summed(replace(rows, y=rows.X[:, 0]), 0.0, factor, codes), rel=1e-8)
+    far = [ar_test(rows, [b], sandwich=Sandwich(kind)).statistic for b in (-1e9, 1e9)]
+    np.testing.assert_allclose(far, found, rtol=1e-6)
+
+
+def test_infinite_effect_of_card_against_a_regression():
     rows = net(*card_arrays(["nearc4"]))
-    for kind, printed in (("hc0", 14.2142), ("hc1", 14.1387)):
-        form = reduced_form(rows, Sandwich(kind))
-        assert form.statistic(np.array([[0.0, 1.0]]))[0] == pytest.approx(printed, abs=5e-5)
+    form = reduced_form(rows, Sandwich("hc0"))
+    # One instrument: the t-test that the mean of z x is zero, about zero.
+    scores = sm.OLS(rows.Z[:, 0] * rows.X[:, 0], np.ones(rows.n)).fit()
+    assert form.statistic(np.array([[0.0, 1.0]]))[0] == pytest.approx(rows.n * (1 - scores.ssr / scores.uncentered_tss))
 
 
 def test_no_factor_without_degrees_of_freedom():
@@ -67,31 +114,101 @@ def test_no_factor_without_degrees_of_freedom():
     assert found.statistic == ar_test(rows, [0.0], sandwich=Sandwich("hc0")).statistic
 
 
-def test_clusters_against_a_regression():
+def test_clusters_against_sums_and_gmm():
     y, X, Z, C = simulated(3, n=400, strength=0.3)
     codes = np.repeat(np.arange(40), 10)
     rows = net(y, X, Z, C, sampling=Sampling(400, cluster=codes))
+    bare = Sandwich("cluster", small_sample="none")
     for b in (0.0, 1.0, 2.5):
-        expected = wald_of_z(y, X, Z, C, [b], cov_type="cluster", cov_kwds={"groups": codes})
-        assert ar_test(rows, [b], sandwich=Sandwich("cluster")).statistic == pytest.approx(expected, rel=1e-8)
+        found = ar_test(rows, [b], sandwich=Sandwich("cluster")).statistic
+        assert found == pytest.approx(summed(rows, b, crv1(rows, 40), codes), rel=1e-8)
+        expected = objective(rows, b, weight_type="clustered", clusters=codes)
+        assert ar_test(rows, [b], sandwich=bare).statistic == pytest.approx(expected, rel=1e-8)
     (row,) = robust(rows, Sandwich("cluster"))
     assert row.found.contains(1.0)
 
 
-def test_few_clusters_warn_and_fewer_than_instruments_have_a_reason():
-    y, X, Z, C = simulated(3, n=80, q=3, strength=0.5)
-    with pytest.warns(FewClustersWarning, match="8 clusters"):
-        (row,) = robust(net(y, X, Z, C, sampling=Sampling(80, cluster=np.repeat(np.arange(8), 10))), Sandwich())
+def clustered_study(seed):
+    """120 rows in 60 clusters that share 4 instruments and half of the errors; the effect is 1."""
+    rng = np.random.default_rng([7, seed])
+    codes = np.repeat(np.arange(60), 2)
+    Z = rng.standard_normal((60, 4))[codes]
+    v = rng.standard_normal(60)[codes] + rng.standard_normal(120)
+    e = 0.6 * v + rng.standard_normal(60)[codes] + rng.standard_normal(120)
+    x = Z @ np.full(4, 0.3) + v
+    return net(x + e, x[:, None], Z, np.ones((120, 1)), sampling=Sampling(120, cluster=codes))
+
+
+def wald_of_z(rows, b):
+    """The Wald test of Z in the regression of y - X b: the same moments, with the variance of the residuals on Z."""
+    e = rows.residuals(np.array([b]))
+    left = replace(rows, y=e - rows.Z @ np.linalg.lstsq(rows.Z, e, rcond=None)[0])
+    sums = np.zeros((60, rows.q))
+    np.add.at(sums, rows.sampling.cluster, rows.Z * left.y[:, None])
+    total = rows.Z.T @ e
+    return float(total @ np.linalg.solve(crv1(rows, 60) * sums.T @ sums, total))
+
+
+def test_size_with_sixty_clusters_where_a_wald_test_rejects_too_often():
+    runs, tests = 400, {"score": 0, "wald": 0}
+    for seed in range(runs):
+        rows = clustered_study(seed)
+        tests["score"] += ar_test(rows, [1.0], sandwich=Sandwich("cluster")).p_value > 0.05
+        tests["wald"] += stats.chi2.sf(wald_of_z(rows, 1.0), 4) > 0.05
+    assert binomial_gate("score", int(tests["score"]), runs, 0.95).passed
+    assert tests["wald"] < binomial_gate("wald", int(tests["wald"]), runs, 0.95).low * runs
+
+
+def test_few_clusters_warn_and_too_few_have_a_reason():
+    y, X, Z, C = simulated(3, n=120, q=3, strength=0.5)
+    with pytest.warns(FewClustersWarning, match="12 clusters"):
+        (row,) = robust(net(y, X, Z, C, sampling=Sampling(120, cluster=np.repeat(np.arange(12), 10))), Sandwich())
     assert row.found is not None
-    few = net(y, X, Z, C, sampling=Sampling(80, cluster=np.arange(80) % 3))
-    with pytest.warns(FewClustersWarning, match="3 clusters"):
+    few = net(y, X, Z, C, sampling=Sampling(120, cluster=np.arange(120) % 2))
+    with pytest.warns(FewClustersWarning, match="2 clusters"):
         both = confidence_sets(few, "ar", sandwich=Sandwich("cluster"))
     assert both[0].found is not None
     assert both[1].found is None
     assert "rank 2" in both[1].reason
     assert math.isnan(both[1].statistic)
     with pytest.warns(FewClustersWarning):
-        assert "fewer clusters" in ar_test(few, [0.0], sandwich=Sandwich("cluster")).law
+        assert "too few clusters" in ar_test(few, [0.0], sandwich=Sandwich("cluster")).law
+
+
+def judged(rows):
+    """The set at levels .95 and .1, and the test at six values."""
+    sandwich = Sandwich("cluster")
+    tests = [ar_test(rows, [b], sandwich=sandwich) for b in (-1e3, -1.0, 0.5, 1.0, 4.0, 1e3)]
+    return robust(rows, sandwich)[0], robust(rows, sandwich, level=0.1)[0], tests
+
+
+@pytest.mark.parametrize("clusters", [3, 8])
+def test_a_test_that_cannot_reject_has_a_reason_in_the_place_of_the_whole_line(clusters):
+    y, X, Z, C = simulated(3, n=120, q=3, strength=0.5)
+    codes = np.arange(120) % clusters
+    rows = net(y, X, Z, C, sampling=Sampling(120, cluster=codes))
+    bound = clusters / crv1(rows, clusters)
+    assert bound < stats.chi2.isf(0.05, 3)
+    with pytest.warns(FewClustersWarning):
+        row, easy, tests = judged(rows)
+    assert row.found is None
+    assert f"cannot exceed {bound:.4g}" in row.reason
+    assert row.statistic <= bound * (1 + 1e-9)
+    assert row.p_value == pytest.approx(stats.chi2.sf(row.statistic, 3))
+    assert max(t.statistic for t in tests) <= bound * (1 + 1e-9)
+    assert all(f"p is at least {stats.chi2.sf(bound, 3):.3f}" in t.law for t in tests)
+    # With as many clusters as instruments every value has the same statistic, the bound.
+    assert (min(t.statistic for t in tests) > bound * (1 - 1e-9)) == (clusters == 3)
+    assert easy.found is not None
+
+
+def test_the_bound_of_rows():
+    rows = net(*simulated(0, n=12, q=4))
+    form = reduced_form(rows, Sandwich("hc1"))
+    assert form.bound == pytest.approx(12 - 4 - 2)
+    assert "cannot exceed 6 " in robust(rows, Sandwich("hc1"))[0].reason
+    # Without a factor the bound is the number of rows, above the critical value.
+    assert reduced_form(rows, Sandwich("hc0")).powerless(0.95) is None
 
 
 def test_conley_against_all_pairs():
@@ -106,7 +223,7 @@ def test_conley_against_all_pairs():
     for b in (0.0, 1.0):
         e = rows.residuals(np.array([b]))
         g = rows.Z.T @ e / 90
-        u = rows.Z * (e - rows.Z @ np.linalg.lstsq(rows.Z, e, rcond=None)[0])[:, None]
+        u = rows.Z * e[:, None]
         expected = 90 * g @ np.linalg.solve(u.T @ kernel @ u / 90, g)
         found = ar_test(rows, [b], sandwich=Sandwich("conley", cutoff_km=50.0))
         assert found.statistic == pytest.approx(expected, rel=1e-8)
