@@ -160,6 +160,7 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
         "h": {one.cutoff: _widths(one.h) for one in found} if len(found) > 1 else _widths(first.h),
         "h_treatment": None if first.h_treatment is None else _widths(first.h_treatment),
         "bandwidth": "given" if first.selected is None else first.selected.notes(),
+        "anderson_rubin": {one.cutoff: _sets(one) for one in found} if inference.sets else None,
         "residuals": inference.residuals,
         "df": float(np.nanmedian(inference.curve.df)),
         "n_window": {"right": int(inference.n_window[0]), "left": int(inference.n_window[1])},
@@ -183,6 +184,19 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
         "data_hash": design.data_hash,
         "notes": notes | dict(inference.notes),
     }
+
+
+def _sets(found: R3dEstimate) -> dict[str, Any]:
+    """Anderson-Rubin sets of the effects, as lists of pieces by quantile; None is an end at infinity."""
+    sets = found.inference.sets
+    if sets is None:
+        return {}
+    ends = {
+        name: [[[float(end) if np.isfinite(end) else None for end in piece] for piece in pieces] for pieces in own]
+        for name, own in (("pointwise", sets.pointwise), ("uniform", sets.uniform))
+    }
+    critical = sets.critical if np.isfinite(sets.critical) else None
+    return ends | {"quantile": found.design.quantiles.tolist(), "critical": critical, "level": sets.level}
 
 
 def _widths(h: np.ndarray) -> Any:

@@ -231,6 +231,14 @@ def test_weak_first_stage_has_sets_that_are_not_intervals():
     assert set(result.sets.pointwise_shape) <= {"rays", "line", "ray"}
     ends = [end for pieces in result.sets.pointwise for piece in pieces for end in piece]
     assert np.isinf(ends).any()
+    stored = result.meta["anderson_rubin"]["pooled"]
+    for pieces, told in zip(result.sets.pointwise, stored["pointwise"], strict=True):
+        assert told == [[end if np.isfinite(end) else None for end in piece] for piece in pieces]
+    estimate, se = curve(result)["estimate"], curve(result)["std_error"]
+    assert all(
+        any(low <= at <= high for low, high in own) for own, at in zip(result.sets.pointwise, estimate, strict=True)
+    )
+    assert np.isfinite(se).all()
 
 
 def test_sharp_data_passed_as_fuzzy():
