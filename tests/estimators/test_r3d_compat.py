@@ -31,6 +31,7 @@ def by_hand(x, outcome, right, h, order=2):
     return inverse[0], powers @ (inverse @ outcome)
 
 
+@pytest.mark.filterwarnings("ignore::causalsat.errors.BandwidthWarning")
 @pytest.mark.parametrize(("name", "estimator"), [("frechet", "frechet"), ("simple", "pointwise")])
 def test_public_results_of_the_package(real_data, name, estimator):
     data = pd.read_csv(real_data("r3d/ref_data_sharp_simple_20.csv"))
