@@ -209,8 +209,8 @@ def weak_tests(fits: Fits, b0: float) -> dict[str, np.ndarray]:
     inside = np.einsum("rqn,rn->rq", fits.T, e) / n
     explained = n * (inside**2).sum(axis=1)
     ar = d1 * explained / ((e**2).sum(axis=1) - explained)
-    # Both moments are fitted before their variance is taken, as the covariance of (Z'y, Z'x) is.
-    scores = fits.T * (e - np.einsum("rqn,rq->rn", fits.T, inside))[:, None, :]
+    # The variance is that under the null: of the scores themselves, not of what is left of them beside Z.
+    scores = fits.T * e[:, None, :]
     variance = np.einsum("rqn,rpn->rqp", scores, scores) / d1
     robust = n * np.einsum("rq,rq->r", inside, np.linalg.solve(variance, inside[:, :, None])[:, :, 0])
     return {
