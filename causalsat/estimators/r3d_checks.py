@@ -32,6 +32,7 @@ FULL = ("placebo_cutoffs", "bandwidth", "small_units")
 LATER = ("pre_period", "blocks", "dates")
 _BLOCKS_KM = (10.0, 25.0, 50.0, 100.0)
 _FEWEST_BLOCKS = 15
+_TAKEN = ("running", "unit", "cutoff", "covariates", "unit_weights", "cluster")
 
 
 def basic_checks(found: R3dEstimate, choices: R3dChoices) -> tuple[CheckResult, ...]:
@@ -184,16 +185,15 @@ def _small_units(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
 def _pre_period(
     found: R3dEstimate, choices: R3dChoices, data: Any = None, pre_outcome: Any = None, **arguments: Any
 ) -> CheckResult:
-    """The same call on an outcome measured before treatment; ``data`` and its columns as in `r3d`."""
+    """The same call, less the treatment, on an earlier outcome; ``data`` and its columns as in `r3d`."""
     if data is None or pre_outcome is None:
         raise OptionError(
             'check("pre_period", data=..., pre_outcome=...) needs the table and its column of the outcome before '
             "treatment; running, unit and the other columns are taken over unless given."
         )
     names = found.design.names
-    taken = {name: names[name] for name in ("running", "unit") if names.get(name) is not None}
-    if names.get("cluster"):
-        taken["cluster"] = names["cluster"]
+    taken = {name: names[name] for name in _TAKEN if names.get(name)}
+    taken.setdefault("cutoff", float(found.design.cutoffs[0]))
     design = open_design(
         data, outcome=pre_outcome, quantiles=found.design.quantiles, quantile_rule=choices.quantile_rule,
         small_sample=choices.small_sample, donut=choices.donut, tie=choices.tie, **(taken | arguments),
@@ -221,9 +221,21 @@ def _blocks(found: R3dEstimate, choices: R3dChoices, block_km: Sequence[float] =
 def _dates(
     found: R3dEstimate, choices: R3dChoices, dates: Any = None, treated_on: Any = None, expected: Any = None
 ) -> CheckResult:
-    """Imagery dates by column against the date of treatment; arrays follow the units' rows of the data."""
+    """Imagery dates by column against the date of treatment; arrays have one value per unit read."""
     if dates is None or treated_on is None or expected is None:
         raise OptionError('check("dates", dates=..., treated_on=..., expected=...) needs all three.')
-    rows = found.design.rows
-    aligned = {name: np.asarray(values)[rows] for name, values in dates.items()}
-    return dates_check(aligned, np.asarray(treated_on), found.design.treated, expected)
+    aligned = {name: _by_unit(f"dates[{name!r}]", values, found.design) for name, values in dates.items()}
+    start = np.asarray(treated_on)
+    start = start if start.ndim == 0 else _by_unit("treated_on", start, found.design)
+    return dates_check(aligned, start, found.design.treated, expected)
+
+
+def _by_unit(argument: str, values: Any, design: R3dDesign) -> np.ndarray:
+    """(n,) values of the units in use, from one per unit read."""
+    given = np.asarray(values)
+    if given.shape != (design.n_input,):
+        raise DataError(
+            f"{argument} has shape {given.shape}, but {design.n_input} units were read; give one date per unit, in the "
+            "order of the rows (of a long table: of the sorted labels of its units)."
+        )
+    return np.asarray(given[design.rows])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from causalsat.errors import SingularWindowError
+from causalsat.errors import DataError, SingularWindowError
 
 KERNELS = ("triangular", "epanechnikov", "uniform")
 ESTIMATORS = ("frechet", "pointwise")
@@ -142,14 +142,22 @@ def fit_columns(
     """
     import jax.numpy as jnp
 
+    from causalsat.inference.schemes import bucket
+    from causalsat.kernels.local_polynomial import Kernel
     from causalsat.kernels.precision import float64
 
     h = np.asarray(h, dtype=np.float64)
     check_window(x, right, omega, h, kernel, order)
+    # Rows of weight zero pad to few sizes, so that subsets of the units share compiled code.
+    n, more = len(x), bucket(len(x)) - len(x)
     with float64():
-        arrays = [jnp.asarray(a, dtype=jnp.float64) for a in (x, right, omega, covariates, columns, h)]
-        fit = _program(kernel, order, h.ndim == 2)
-        limits, leverage, weights, raw, residuals, slopes, rcond = (np.asarray(a) for a in fit(*arrays))
+        arrays = [
+            jnp.asarray(np.concatenate([a, np.zeros((more, *np.shape(a)[1:]))]), dtype=jnp.float64)
+            for a in (x, right, omega, covariates, columns)
+        ]
+        fit = _program(order, h.ndim == 2)(jnp.int32(Kernel[kernel]), *arrays, jnp.asarray(h))
+        limits, leverage, weights, raw, residuals, slopes, rcond = (np.asarray(a) for a in fit)
+    limits, leverage, weights, residuals = limits[..., :n], leverage[..., :n], weights[..., :n], residuals[:n]
     worst = rcond.min(axis=0) if h.ndim == 2 else rcond
     for side in (0, 1):
         if not worst[side] > _RCOND:
@@ -192,14 +200,18 @@ def fit_curves(
     if h.ndim == 2 and columns.shape[1] > m:
         h = np.column_stack([h, np.repeat(common[:, None], columns.shape[1] - m, axis=1)])
     covariates = np.zeros((design.x.size, 0)) if design.covariates is None else design.covariates
+    _refuse_determined(design, covariates, h, kernel, order)
     fit = fit_columns(design.x, design.treated, design.omega, covariates, columns, h, kernel=kernel, order=order)
     curves = monotone(fit.raw[:, :m], design.cells, estimator)
     treatment = None
     if design.treatment is not None:
+        own = common if h_treatment is None else np.asarray(h_treatment, dtype=np.float64)
+        _refuse_determined(design, covariates, own, kernel, order)
         treatment = fit_columns(
-            design.x, design.treated, design.omega, covariates, design.treatment[:, None].astype(np.float64),
-            common if h_treatment is None else np.asarray(h_treatment, dtype=np.float64), kernel=kernel, order=order,
+            design.x, design.treated, design.omega, covariates, design.treatment[:, None].astype(np.float64), own,
+            kernel=kernel, order=order,
         )  # fmt: skip
+        _refuse_no_first_stage(design.treatment[treatment.weights > 0.0], own)
     return R3dFit(fit, m, curves, curves[0] - curves[1], treatment, estimator, kernel)
 
 
@@ -226,6 +238,40 @@ def check_window(x: np.ndarray, right: np.ndarray, omega: np.ndarray, h: np.ndar
             raise _singular(x, right, omega, h, side, order, f"it holds {np.unique(size[inside]).size} distinct values")
 
 
+def _refuse_determined(design: Any, covariates: np.ndarray, h: np.ndarray, kernel: str, order: int) -> None:
+    """Raise DataError where a window leaves a covariate nothing that the polynomials and other covariates lack."""
+    if not covariates.shape[1]:
+        return
+    from causalsat.inference.independent import independent_columns
+
+    right = np.asarray(design.treated, dtype=bool)
+    for pair in np.unique(h.T, axis=0) if h.ndim == 2 else h[None, :]:
+        u = np.abs(design.x) / np.where(right, pair[0], pair[1])
+        inside = (u <= 1.0 if kernel == "uniform" else u < 1.0) & (design.omega > 0.0)
+        powers = u[inside, None] ** np.arange(order + 1)[None, :]
+        own = right[inside, None]
+        columns = np.concatenate([powers * own, powers * ~own, covariates[inside]], axis=1)
+        lost = independent_columns(columns, np.ones(len(columns))).dropped
+        lost = lost[lost >= 2 * (order + 1)] - 2 * (order + 1)
+        if lost.size:
+            names = ", ".join(str(design.covariate_names[j]) for j in lost.tolist())
+            raise DataError(
+                f"covariates {names} are constant inside the window (bandwidths {pair[1]:.6g} left and {pair[0]:.6g} "
+                f"right), or determined there by the polynomials of order {order} and the other covariates: no slope "
+                "can be had. Leave them out, or widen the bandwidth."
+            )
+
+
+def _refuse_no_first_stage(treatment: np.ndarray, h: np.ndarray) -> None:
+    """Raise DataError where the treatment is one number in its window."""
+    if treatment.size and bool((treatment == treatment[0]).all()):
+        raise DataError(
+            f"the treatment is {treatment[0]:g} for all {treatment.size} units of its window (bandwidths {h[1]:.6g} "
+            f"left and {h[0]:.6g} right): there is no first stage, so no effect per unit of treatment. Leave treatment "
+            "out for the effect of crossing the cutoff, or give a wider bandwidth_treatment."
+        )
+
+
 def _singular(
     x: np.ndarray, right: np.ndarray, omega: np.ndarray, h: np.ndarray, side: int, order: int, why: str
 ) -> SingularWindowError:
@@ -245,23 +291,21 @@ def _singular(
 
 
 @functools.cache
-def _program(kernel: str, order: int, by_column: bool) -> Any:
+def _program(order: int, by_column: bool) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from causalsat.kernels.local_polynomial import Kernel, fitted, joint_fit
+    from causalsat.kernels.local_polynomial import fitted, joint_fit
 
-    code = Kernel[kernel]
-
-    def one(x: Any, right: Any, omega: Any, covariates: Any, columns: Any, h: Any) -> Any:
+    def one(code: Any, x: Any, right: Any, omega: Any, covariates: Any, columns: Any, h: Any) -> Any:
         fit = joint_fit(x, right, omega, covariates, h, kernel=code, order=order)
         beta, residuals = fitted(fit, columns)
         raw = jnp.stack([beta[0], beta[order + 1]])
         return fit.limits(order), fit.leverage, fit.weights, raw, residuals, beta[2 * order + 2 :], fit.rcond
 
-    def column(x: Any, right: Any, omega: Any, covariates: Any, columns: Any, h: Any) -> Any:
+    def column(code: Any, x: Any, right: Any, omega: Any, covariates: Any, columns: Any, h: Any) -> Any:
         def single(outcome: Any, pair: Any) -> Any:
-            found = one(x, right, omega, covariates, outcome[:, None], pair)
+            found = one(code, x, right, omega, covariates, outcome[:, None], pair)
             return found[0], found[1], found[2], found[3][:, 0], found[4][:, 0], found[5][:, 0], found[6]
 
         limits, leverage, weights, raw, residuals, slopes, rcond = jax.vmap(single)(columns.T, h.T)

@@ -169,7 +169,8 @@ def resolved_bandwidth(argument: str, value: Any, estimator: str, order: int) ->
                 f'{argument}="{value}" is not known; allowed: "imse", "mse", a number, (left, right), an array with '
                 f"one number per quantile, or a Bandwidth(...).{nearest(value, RULES)}"
             )
-        value = Bandwidth(kind=value)
+        # A named rule suits every order of the estimate; order 0 has no derivative of order 1 to be optimal for.
+        value = Bandwidth(kind=value, order=min(Bandwidth.order, order))
     if isinstance(value, Bandwidth):
         if value.kind == "mse" and estimator == "frechet":
             raise OptionError(
@@ -178,7 +179,8 @@ def resolved_bandwidth(argument: str, value: Any, estimator: str, order: int) ->
             )
         if value.order > order:
             raise OptionError(
-                f"{argument} is optimal for order {value.order}, above the order {order} of the estimate."
+                f"{argument} is optimal for order {value.order}, above the order {order} of the estimate. Use "
+                f"Bandwidth(order={order}), or raise order."
             )
         return value
     numbers = np.asarray(value, dtype=np.float64) if not isinstance(value, bool) else np.array([np.nan])

@@ -39,15 +39,13 @@ class LocalFit(NamedTuple):
         return jnp.stack([self.coefficients[0], self.coefficients[order + 1]])
 
 
-def kernel_values(u: Array, kernel: Kernel) -> Array:
-    """(n,) K(u)."""
+def kernel_values(u: Array, kernel: Array) -> Array:
+    """(n,) K(u); the kernel is data, a code of ``Kernel``, so that all kernels share compiled code."""
     size = jnp.abs(u)
-    inside = (size <= 1.0).astype(u.dtype)
-    if kernel == Kernel.triangular:
-        return jnp.maximum(1.0 - size, 0.0)
-    if kernel == Kernel.epanechnikov:
-        return 0.75 * jnp.maximum(1.0 - size**2, 0.0)
-    return 0.5 * inside
+    curved = jnp.where(
+        kernel == Kernel.epanechnikov, 0.75 * jnp.maximum(1.0 - size**2, 0.0), 0.5 * (size <= 1.0).astype(u.dtype)
+    )
+    return jnp.where(kernel == Kernel.triangular, jnp.maximum(1.0 - size, 0.0), curved)
 
 
 def powers(u: Array, order: int) -> Array:
@@ -56,11 +54,11 @@ def powers(u: Array, order: int) -> Array:
 
 
 def joint_fit(
-    x: Array, right: Array, omega: Array, covariates: Array, h: Array, *, kernel: Kernel, order: int
+    x: Array, right: Array, omega: Array, covariates: Array, h: Array, *, kernel: Array, order: int
 ) -> LocalFit:
     """Local polynomial of ``order`` with bandwidths ``h`` (2,), right and left, and slopes of covariates in common.
 
-    ``x`` (n,) centred running variable, ``right`` (n,) 1.0 or 0.0, ``omega`` (n,) unit weights, ``covariates`` (n, c),
+    ``kernel`` is a code of ``Kernel``, ``x`` (n,) the centred running variable, ``right`` (n,) 1.0 or 0.0, ``omega`` (n,) unit weights, ``covariates`` (n, c),
     which are centred at their kernel-weighted mean so that the limits refer to it.
     """
     u = x / jnp.where(right > 0.5, h[0], h[1])

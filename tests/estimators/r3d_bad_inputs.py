@@ -25,7 +25,8 @@ def data(n: int = 80) -> dict[str, np.ndarray]:
     return {
         "x": x, "one": np.ones(n), "far": np.where(np.arange(n) == 4, np.inf, x), "negative": np.where(np.arange(n) == 9, -1.0, 1.0),
         "same": np.full(n, 2.0), "unit": np.arange(n), "w": rng.normal(size=n), "text": np.where(x > 0, "north", "south"),
-        "y": rng.normal(size=n),
+        "y": rng.normal(size=n), "outside": (np.abs(x) > 0.8).astype(float), "bent": np.where(np.abs(x) < 0.8, x**2, x),
+        "late": (x > 0.9).astype(float),
     }  # fmt: skip
 
 
@@ -104,6 +105,24 @@ CASES = [
     BadInput("r3d: quantiles outside (0, 1)", call(quantiles=[0.1, 1.0]), OptionError, "quantiles"),
     BadInput("r3d: quantiles that do not rise", call(quantiles=[0.5, 0.1]), OptionError, "increas"),
     BadInput("r3d: treatment that nobody or everybody has", call(treatment="one"), DataError, "no first stage"),
+    BadInput(
+        "r3d: covariate without variation in the window",
+        call(covariates=["w", "outside"], bandwidth=0.7),
+        DataError,
+        "covariates outside are constant inside the window",
+    ),
+    BadInput(
+        "r3d: covariate that the polynomials determine in the window",
+        call(covariates="bent", bandwidth=0.7),
+        DataError,
+        "covariates bent .* polynomials of order 2",
+    ),
+    BadInput(
+        "r3d: treatment without variation in the window",
+        call(treatment="late", bandwidth=0.7),
+        DataError,
+        "0 for all .* units of its window",
+    ),
     BadInput("r3d: negative unit weights", call(unit_weights="negative"), DataError, "negative"),
     BadInput("r3d: one cluster", call(cluster="same"), DataError, "one of the clusters"),
     BadInput(
