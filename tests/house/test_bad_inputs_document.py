@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.bad_inputs import CASES as COMMAND_CASES
 from tests.estimators.drive_bad_inputs import CASES as DRIVE_CASES
+from tests.estimators.r3d_bad_inputs import CASES as R3D_CASES
 from tests.raster.bad_inputs import CASES as RASTER_CASES
 from tests.study.bad_inputs import CASES as STUDY_CASES
 
@@ -41,6 +42,7 @@ def test_the_document_follows_from_the_cases(tmp_path):
     lines += section("Places and rasters", RASTER_CASES, tmp_path, True)
     lines += section("Options, study files, command line", COMMAND_CASES, tmp_path, True)
     lines += section("Instruments", DRIVE_CASES, tmp_path, False)
+    lines += section("Cutoffs and distributions", R3D_CASES, tmp_path, False)
     text = "\n".join(lines) + "\n"
     assert len(STUDY_CASES) + len(RASTER_CASES) + len(COMMAND_CASES) >= 40
     if os.environ.get("CAUSALSAT_UPDATE"):
