@@ -49,10 +49,20 @@ def _method(table: EffectTable, method: str | None) -> str:
     if method is None and kind not in INTERVALS:
         raise OptionError(
             f'The intervals of this table ("{kind}") came from the estimator and have no rule for a contrast; '
-            'pass method="normal", or "percentile" where the table has draws.'
+            f"{_offered(table)}."
         )
     refuse_interval(table, kind)
     return kind
+
+
+def _offered(table: EffectTable) -> str:
+    """The methods that the estimator did not refuse, in words."""
+    refused = table.meta.get("refused_intervals", {})
+    drawn = " or ".join(f'"{kind}"' for kind in ("percentile", "basic") if kind not in refused)
+    plain = "" if "normal" in refused else 'method="normal"'
+    if not drawn:
+        return f"pass {plain}" if plain else "none of the methods fits these rows"
+    return f"pass {plain + ', or ' if plain else 'method='}{drawn} where the rows have draws"
 
 
 def _dot(e: Linear, values: np.ndarray) -> float:

@@ -118,7 +118,7 @@ class EffectTable:
             Longitude, latitude in degrees.
         meta : mapping, optional
             Plain facts; ``level``, ``interval`` and ``unavailable`` are filled in here. ``refused_intervals`` names
-            interval methods that would be wrong for these rows, with the reason.
+            interval methods that would be wrong for these rows ("joint" for simultaneous bands), with the reason.
         acceleration, draw_std_error : array-like (k,), (b, k), optional
             For BCa and studentized intervals.
         null : float or array-like (k,)

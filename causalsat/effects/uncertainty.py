@@ -80,10 +80,11 @@ def _acceleration(method: str, carried: Carried, n_clusters: object) -> np.ndarr
 
 
 def refuse_interval(table: "EffectTable", kind: str) -> None:
-    """Raise OptionError when the estimator said that intervals of this kind are wrong for its rows."""
+    """Raise OptionError when the estimator said that intervals of this kind ("joint": bands) are wrong for its rows."""
     reason = table.meta.get("refused_intervals", {}).get(kind)
     if reason:
-        raise OptionError(f'interval method "{kind}" is refused for these rows: {reason}')
+        what = "joint()" if kind == "joint" else f'interval method "{kind}"'
+        raise OptionError(f"{what} is refused for these rows: {reason}")
 
 
 def given_reasons(table: "EffectTable") -> dict[int, str]:
@@ -136,6 +137,7 @@ def joint(table: "EffectTable", level: float | None, method: str | None, seed: i
     from causalsat.effects.rows import copied
     from causalsat.inference.joint import ADJUSTMENTS, adjusted_p_values, sup_t
 
+    refuse_interval(table, "joint")
     base = table if level is None else another_interval(table, level, None)
     draws, covariance = base.draws, base.covariance
     kind = ("holm" if draws is None else "romano_wolf") if method is None else one_of("method", method, ADJUSTMENTS)

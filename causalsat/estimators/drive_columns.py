@@ -178,7 +178,8 @@ def without_effects(raw: RawColumns) -> tuple[np.ndarray, Controls]:
     ones = np.ones((n, 1))
     matrix = np.column_stack([ones, raw.covariates[:, found.kept]])
     basis = np.column_stack([ones / np.sqrt(n), found.basis])
-    return left[:, :width], Controls(matrix, found.basis, basis, effects, (CONSTANT, *names), dropped, None, True)
+    apart = (f"covariate {name}" if name == CONSTANT else name for name in names)
+    return left[:, :width], Controls(matrix, found.basis, basis, effects, (CONSTANT, *apart), dropped, None, True)
 
 
 def sizes_of(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:

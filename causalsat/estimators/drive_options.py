@@ -151,8 +151,13 @@ def validated_choices(**given: Any) -> DriveChoices:
         len(names_of(given["cluster"])),
         level,
     )
+    if bootstrap is None and intervals == ("recentred",):
+        raise OptionError(
+            'interval="recentred" is made of bootstrap draws and none are asked for (n_boot=0, a Sandwich, or two '
+            'cluster columns); use n_boot=999, inference=Bootstrap(...), or interval="limit".'
+        )
     if bootstrap is None:
-        intervals = tuple(i for i in intervals if i != "recentred") or ("limit",)
+        intervals = tuple(i for i in intervals if i != "recentred")
     compare = _several("compare", given["compare"], COMPARATORS)
     if "kclass" in compare and fine.kappa is None:
         raise OptionError('compare names "kclass", which needs its kappa: options=DriveOptions(kappa=0.9).')

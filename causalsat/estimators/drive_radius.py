@@ -49,7 +49,7 @@ class RadiusReport:
     ratio : float
         rho / rho_hat.
     above, near : bool
-        rho > rho_hat; or below it but above ``options.near`` times it.
+        rho > rho_hat; or below it but above ``options.near`` times it, or clipped to that.
     cap : float
         The largest radius that rules take: rule "theory".
     score : dict
@@ -296,8 +296,8 @@ def _given(rho: float, cap: _Choice, bounds: Thresholds, options: DriveOptions) 
 def _report(rule: str, choice: _Choice, cap: _Choice, bounds: Thresholds, options: DriveOptions) -> RadiusReport:
     rho, limit = choice.rho, bounds.rho_hat
     above = rho > limit
-    # A clipped radius equals near * limit and counts as below it whatever the rounding.
-    near = not above and rho > options.near * limit * (1.0 + _NULL)
+    # A clipped radius stands at the edge of the band below the threshold, where the limit law is unreliable too.
+    near = rho > 0.0 and not above and (choice.bound_by == "clip" or rho > options.near * limit * (1.0 + _NULL))
     beyond = rho > bounds.rho_ols
     past_ols = (f"rho is above {bounds.rho_ols:.4g}, from where DRIVE with this target is OLS",) if beyond else ()
     _warn_of_thresholds(rho, bounds, above=above, near=near, beyond=beyond)

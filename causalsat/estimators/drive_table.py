@@ -16,6 +16,11 @@ from causalsat.inference.seam import Draws
 from causalsat.study.open import Study
 
 NOT_CENTRED = "the law of DRIVE is not centred at zero, so no ratio to a standard error is reported"
+NO_BANDS = (
+    "bands need a law centred at the estimate, and the rows of this table are one effect estimated in several ways and "
+    'not a family of effects; with several treatments result.check("joint_null") tests all of their effects together.'
+)
+REFUSED = {"percentile": PERCENTILE_REASON, "normal": NOT_CENTRED, "bca": PERCENTILE_REASON, "joint": NO_BANDS}
 SET_ONLY = "a set inverts a test and has no point estimate"
 
 
@@ -218,9 +223,9 @@ def _meta(equations: Sequence[Equation], choices: DriveChoices) -> dict[str, Any
         "scale": choices.scale,
         "shrink_to": choices.shrink_to,
         "metric": choices.metric,
-        "refused_intervals": {"percentile": PERCENTILE_REASON, "normal": NOT_CENTRED, "bca": PERCENTILE_REASON},
+        "refused_intervals": dict(REFUSED),
         "resampling": "none" if draws is None else draws.scheme,
-        "refit": draws is not None and draws.refit and first.rows.controls.shape[1] > 0,
+        "refit": _refitted(first),
         "n_boot": 0 if draws is None else len(draws),
         "n_failed": {} if draws is None else dict(draws.n_failed),
         "n_law": choices.fine.n_law,
@@ -254,6 +259,19 @@ def _set_entries(equation: Equation) -> list[dict[str, Any]]:
 def _ends(piece: tuple[float, float]) -> list[Any]:
     """Ends as numbers, infinite ones as text, which JSON can hold."""
     return [float(end) if np.isfinite(end) else str(end) for end in piece]
+
+
+def _refitted(equation: Equation) -> bool:
+    """Whether the draws partial everything out again.
+
+    Absorbed fixed effects are held. A draw of whole clusters leaves those nested in the clusters as they were, so that
+    holding them changes nothing; any other scheme would move them.
+    """
+    draws, rows = equation.draws, equation.rows
+    if draws is None or not draws.refit or rows.controls.shape[1] == 0:
+        return False
+    whole = draws.scheme == "cluster" or (draws.scheme == "bayes" and rows.sampling.cluster is not None)
+    return equation.design.absorbed is None or whole
 
 
 def _each(equations: Sequence[Equation], values: list[float]) -> Any:

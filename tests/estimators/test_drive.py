@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import causalsat as cs
-from causalsat.errors import AboveThresholdWarning, OptionError, WeakInstrumentWarning
+from causalsat.errors import AboveThresholdWarning, NearThresholdWarning, OptionError, WeakInstrumentWarning
 from causalsat.simulate.iv import iv
 
 CONTROLS = ["exper", "expersq", "black", "smsa", "south", "smsa66", *(f"reg{i}" for i in range(662, 670))]
@@ -182,6 +182,8 @@ def test_sensitivity_of_tsls_under_a_prior_and_over_a_box(just):
         ({"rho": "cv"}, "environment"),
         ({"compare": "kclass"}, "kappa"),
         ({"n_boot": 5}, "draws"),
+        ({"interval": "recentred", "n_boot": 0}, 'interval="recentred" is made of bootstrap draws'),
+        ({"interval": "recentred", "inference": cs.Sandwich("hc1")}, "a Sandwich"),
         ({"inference": cs.Bootstrap(199), "n_boot": 299}, "contradicts"),
         ({"inference": cs.Bootstrap(199, "wild")}, "wild"),
         ({"shrink_to": "mean"}, "shrink_to"),
@@ -221,3 +223,54 @@ def test_reselecting_the_radius_changes_draws_and_not_the_estimate(strong):
     assert again.table.row(**row)["std_error"] == pytest.approx(fixed.table.row(**row)["std_error"], rel=0.1)
     with pytest.raises(OptionError, match="reselect"):
         cs.drive(data, **roles, rho=0.1, options=cs.DriveOptions(reselect=True))
+
+
+def test_bands_are_refused_and_point_to_the_joint_test(strong):
+    data, roles = strong
+    table = cs.drive(data, **roles, n_boot=199).table
+    for refused in (table, table.contrast("`drive:recentred` - `tsls:wald`", method="basic")):
+        with pytest.raises(OptionError, match=r"joint\(\) is refused for these rows.*joint_null"):
+            refused.joint()
+
+
+def test_a_contrast_names_the_methods_that_are_not_refused(strong):
+    data, roles = strong
+    table = cs.drive(data, **roles, n_boot=199).table
+    expression = "`drive:recentred` - `tsls:wald`"
+    with pytest.raises(OptionError, match='pass method="basic" where the rows have draws'):
+        table.contrast(expression)
+    found = table.contrast(expression, method="basic")
+    assert np.isfinite(found["conf_low"]).all()
+    with pytest.raises(OptionError, match="refused"):
+        table.contrast(expression, method="percentile")
+
+
+def test_a_clipped_radius_fails_its_check(strong):
+    data, roles = strong
+    options = cs.DriveOptions(above_threshold="clip")
+    with pytest.warns(NearThresholdWarning):
+        result = cs.drive(data, **roles, n_boot=0, rho=1e3, options=options)
+    assert result.check("radius").passed is False
+    assert "limit_unreliable" in result.meta
+
+
+@pytest.mark.parametrize(("scheme", "nested", "expected"), [
+    ("iid", True, False), ("cluster", True, True), ("cluster", False, False), ("iid", None, True),
+])  # fmt: skip
+def test_refit_is_false_where_fixed_effects_are_held(strong, scheme, nested, expected):
+    data, roles = strong
+    level = np.arange(600) % 60
+    cluster = level if nested else np.arange(600) // 10
+    data = data.assign(level=level, cluster=cluster, c=np.random.default_rng(0).standard_normal(600))
+    effects = {} if nested is None else {"fixed_effects": "level"}
+    result = cs.drive(data, **roles, **effects, covariates="c", cluster="cluster", inference=cs.Bootstrap(199, scheme))
+    assert result.meta["refit"] is expected
+
+
+def test_a_covariate_called_like_the_constant_does_not_replace_it(strong):
+    data, roles = strong
+    values = 3.0 * np.random.default_rng(1).standard_normal(600)
+    found = cs.drive(data.assign(**{"(constant)": values}), **roles, covariates="(constant)", n_boot=0)
+    plain = cs.drive(data.assign(c=values), **roles, covariates="c", n_boot=0)
+    assert found.covariate_effects()["(constant)"] == pytest.approx(plain.covariate_effects()["(constant)"])
+    assert found.covariate_effects()["covariate (constant)"] == pytest.approx(plain.covariate_effects()["c"])

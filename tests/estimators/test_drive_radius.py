@@ -141,8 +141,9 @@ def test_numbers_and_the_threshold():
     with pytest.warns(AboveThresholdWarning, match="pseudo-true"):
         far = radius(rows, 1.2 * limit)
     assert far.above and not far.near and far.ratio == pytest.approx(1.2)
-    clipped = radius(rows, 1.2 * limit, fine=DriveOptions(above_threshold="clip"))
-    assert clipped.rho == pytest.approx(0.95 * limit) and clipped.bound_by == "clip" and not clipped.near
+    with pytest.warns(NearThresholdWarning, match="0.950 times"):
+        clipped = radius(rows, 1.2 * limit, fine=DriveOptions(above_threshold="clip"))
+    assert clipped.rho == pytest.approx(0.95 * limit) and clipped.bound_by == "clip" and clipped.near
     assert "was clipped" in clipped.flags[0]
     with pytest.raises(OptionError, match="above_threshold"):
         radius(rows, 1.2 * limit, fine=DriveOptions(above_threshold="error"))
