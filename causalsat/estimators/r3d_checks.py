@@ -32,6 +32,7 @@ FULL = ("placebo_cutoffs", "bandwidth", "small_units")
 LATER = ("pre_period", "blocks", "dates")
 _BLOCKS_KM = (10.0, 25.0, 50.0, 100.0)
 _FEWEST_BLOCKS = 15
+_DRAWS = 999
 _TAKEN = ("running", "unit", "cutoff", "covariates", "unit_weights", "cluster")
 
 
@@ -130,7 +131,10 @@ def _atoms(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
 
 def _quick(found: R3dEstimate, choices: R3dChoices, design: R3dDesign, **changes: Any) -> Refit:
     """One more run on some units, with the nullity test only."""
-    changed = {"tests": ("nullity",), "functionals": ("mean",), "thresholds": (), "band": None, "test_range": None}
+    changed: dict[str, Any] = {
+        "tests": ("nullity",), "functionals": ("mean",), "thresholds": (), "band": None, "test_range": None,
+        "bootstrap": replace(choices.bootstrap, n=min(choices.bootstrap.n, _DRAWS)),
+    }  # fmt: skip
     again = estimate(design, replace(choices, **(changed | changes)), found.cutoff, False)
     inference, test = again.inference, again.inference.tests[0]
     mean = again.functionals[0]

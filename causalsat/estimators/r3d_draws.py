@@ -115,14 +115,20 @@ def multiplied(scores: np.ndarray, law: str, n: int, seed: int, stream: int | No
         return np.zeros((n, 0))
     with float64(), counter_based():
         key = run_key(seed) if stream is None else jax.random.fold_in(run_key(seed), stream)
-        padded = jnp.asarray(np.vstack([scores, np.zeros((bucket(u) - u, k))]))
-        real = jnp.asarray((np.arange(bucket(u)) < u).astype(np.float64))
+        size = _padded(u)
+        padded = jnp.asarray(np.vstack([scores, np.zeros((size - u, k))]))
+        real = jnp.asarray((np.arange(size) < u).astype(np.float64))
         sampler = getattr(weights, law)
         parts = [
             np.asarray(r3d_draws.score_bundle(key, jnp.uint32(first), real, padded, sampler=sampler))
             for first in range(0, n, r3d_draws.BUNDLE)
         ]
     return np.concatenate(parts)[:n]
+
+
+def _padded(u: int) -> int:
+    """Rows of a compiled draw: powers of two up to 512, where compiling costs more than drawing, then even steps."""
+    return max(64, 1 << (u - 1).bit_length()) if u <= 512 else bucket(u)
 
 
 def chi_square_factors(df: np.ndarray, n: int, seed: int) -> np.ndarray:

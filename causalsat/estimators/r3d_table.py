@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from causalsat.effects.table import EffectTable
+from causalsat.estimators.r3d_covariance import joint_covariance
 from causalsat.estimators.r3d_estimate import R3dEstimate
 from causalsat.estimators.r3d_inference import CurveInference
 from causalsat.estimators.r3d_options import R3dChoices
@@ -44,11 +45,16 @@ def build_table(found: Sequence[R3dEstimate], choices: R3dChoices) -> EffectTabl
     if len(found) > 1:
         index = {"cutoff": [row.cutoff for row in rows]} | index
     covariance = np.full((len(rows), len(rows)), np.nan)
+    at: list[int] = []
+    column: list[int] = []
+    first = 0
     for one in found:
         place = {"laqte": 0} | {name: one.fit.n_quantiles + k for name, k in one.columns.linear.items()}
-        at = [i for i, row in enumerate(rows) if row.cutoff == one.cutoff and row.term in place]
-        column = [place[rows[i].term] + (j if rows[i].term == "laqte" else 0) for j, i in enumerate(at)]
-        covariance[np.ix_(at, at)] = one.inference.covariance[np.ix_(column, column)]
+        own = [i for i, row in enumerate(rows) if row.cutoff == one.cutoff and row.term in place]
+        column += [first + place[rows[i].term] + (j if rows[i].term == "laqte" else 0) for j, i in enumerate(own)]
+        at += own
+        first += one.inference.merged.shape[1]
+    covariance[np.ix_(at, at)] = joint_covariance(found)[np.ix_(column, column)]
     return _table(rows, index, choices, _meta(found, choices), found[0].inference.curve.critical, covariance)
 
 

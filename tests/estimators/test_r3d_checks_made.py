@@ -53,3 +53,37 @@ def test_order_zero_is_the_difference_of_kernel_weighted_means():
     jump = np.average(Q[x >= 0], axis=0, weights=k[x >= 0]) - np.average(Q[x < 0], axis=0, weights=k[x < 0])
     np.testing.assert_allclose(curve(result)["estimate"], jump, atol=1e-10)
     assert isinstance(result.tests, pd.DataFrame)
+
+
+def rows_of(table, term):
+    return [int(i) for i in np.flatnonzero(table["term"] == term)]
+
+
+def test_units_used_at_two_cutoffs_are_not_counted_twice():
+    data, draws = units(n=160)
+    twice = pd.concat([data.assign(c=-1.0), data.assign(c=3.0)], ignore_index=True)
+    twice["score"] = twice["x"] + twice["c"]
+    table = ask(twice, np.vstack([draws, draws]), running="score", cutoff="c", unit="unit", bandwidth=0.9).table
+    _, one, two = rows_of(table, "mean")
+    se = table["std_error"]
+    assert se[one] == pytest.approx(se[two], rel=1e-12)
+    assert table.contrast(f"b{one} - b{two}", method="normal")["std_error"][0] < 1e-6
+    half = table.contrast(f"0.5*b{one} + 0.5*b{two}", method="normal")["std_error"][0]
+    assert half == pytest.approx(se[one], rel=1e-12)
+
+
+def test_cutoffs_without_units_or_clusters_in_common_are_independent():
+    data, draws = units(n=320)
+    data["c"] = np.where(np.arange(320) % 2, 3.0, -1.0)
+    data["score"] = data["x"] + data["c"]
+    options = {"running": "score", "cutoff": "c", "bandwidth": 0.9}
+    table = ask(data, draws, **options).table
+    _, one, two = rows_of(table, "mean")
+    apart = table.contrast(f"b{one} - b{two}", method="normal")["std_error"][0]
+    assert apart == pytest.approx(np.hypot(table["std_error"][one], table["std_error"][two]), rel=1e-12)
+    data["province"] = np.arange(320) // 8
+    shock = 2.0 * np.random.default_rng(5).normal(size=40)[data["province"]]
+    shared = draws + (shock * np.sign(data["x"].to_numpy()))[:, None]
+    table = ask(data, shared, cluster="province", **options).table
+    apart = table.contrast(f"b{one} - b{two}", method="normal")["std_error"][0]
+    assert apart < 0.9 * np.hypot(table["std_error"][one], table["std_error"][two])
