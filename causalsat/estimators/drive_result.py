@@ -149,8 +149,8 @@ class DriveResult:
             lines.append("The instruments are weak: the sets below stand first, because they alone hold then.")
         lines += ["", str(self.table), ""]
         for row in self.sets:
-            if row.found is not None:
-                lines.append(f"{row.method.upper()} set of {row.treatment} ({row.kind}): {row.found.text}")
+            words = f"none, {row.reason}" if row.found is None else row.found.text
+            lines.append(f"{row.method.upper()} set of {row.treatment} ({row.kind}): {words}")
         if "reading" in self.meta:
             lines.append(f"Reading: {self.meta['reading']}.")
         lines.append("Assumes: " + "; ".join(self.meta["assumptions"]) + ".")

@@ -34,7 +34,7 @@ _EMPTY = "empty at every direct effect of the box: the model is rejected"
 _NO_INTERVAL = {
     "tsls": "TSLS has no covariance here",
     "drive": "at some direct effect of the box rho is not below the threshold, and DRIVE has no limit interval",
-    "ar": "the Anderson-Rubin test does not exist under this covariance",
+    "ar": "the Anderson-Rubin test does not exist, or cannot reject anything, under this covariance",
 }
 
 

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 
 import causalsat as cs
-from causalsat.errors import AboveThresholdWarning, NearThresholdWarning, OptionError, WeakInstrumentWarning
+from causalsat.errors import (
+    AboveThresholdWarning,
+    FewClustersWarning,
+    NearThresholdWarning,
+    OptionError,
+    WeakInstrumentWarning,
+)
 from causalsat.simulate.iv import iv
 
 CONTROLS = ["exper", "expersq", "black", "smsa", "south", "smsa66", *(f"reg{i}" for i in range(662, 670))]
@@ -274,3 +280,14 @@ def test_a_covariate_called_like_the_constant_does_not_replace_it(strong):
     plain = cs.drive(data.assign(c=values), **roles, covariates="c", n_boot=0)
     assert found.covariate_effects()["(constant)"] == pytest.approx(plain.covariate_effects()["(constant)"])
     assert found.covariate_effects()["covariate (constant)"] == pytest.approx(plain.covariate_effects()["c"])
+
+
+def test_few_clusters_give_the_robust_set_a_reason(strong):
+    data, roles = strong
+    with pytest.warns(FewClustersWarning):
+        result = cs.drive(data.assign(g=np.arange(600) % 8), **roles, cluster="g", n_boot=0)
+    row = result.table.row(method="ar", interval="robust")
+    assert np.isnan(row["conf_low"]) and 0.0 < row["p_value"] < 1.0
+    (entry,) = [e for e in result.meta["sets"] if e["interval"] == "robust"]
+    assert "cannot exceed" in entry["reason"] and "shape" not in entry
+    assert "cannot exceed" in result.summary()
