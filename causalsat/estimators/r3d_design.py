@@ -30,12 +30,13 @@ from causalsat.estimators.r3d_units import (
 from causalsat.inference.sampling import Sampling
 from causalsat.study.coordinates import study_lonlat
 from causalsat.study.distributions import QuantileMatrix
-from causalsat.study.roles import Role, numeric_array, role_columns
+from causalsat.study.roles import Role, RoleColumns, numeric_array, role_columns
 from causalsat.study.unit_draws import UnitDraws
 from causalsat.study.unit_functionals import (
     matrix_as_draws,
     matrix_levels,
     unit_functional,
+    unit_means,
 )
 from causalsat.study.unit_quantiles import cell_weights, check_rule, sampling_variance, unit_quantiles, warn_small_units
 from causalsat.study.unit_rows import UnitRows, open_units
@@ -263,6 +264,19 @@ def open_design(
     return _design(units, roles, coords, cutoff, quantiles, quantile_rule, small_sample, donut, tie, names, verb)
 
 
+def _ordered(units: UnitRows, found: dict[str, RoleColumns], x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Positions by running variable; what else is known of the units, not their labels or rows, breaks ties."""
+    rows = rows[np.argsort(x[rows], kind="stable")]
+    if bool((np.diff(x[rows]) > 0.0).all()):
+        return rows
+    if units.draws is not None:
+        means = unit_means(units.draws.take(rows))
+    else:
+        means = np.zeros(rows.size) if units.matrix is None else units.matrix.values[rows].mean(axis=1)
+    known = [numeric_array(found[name], rows) for name in ("unit_weights", "treatment") if name in found]
+    return np.asarray(rows[np.lexsort((*known, means, x[rows]))])
+
+
 def _roles(
     running: str,
     cutoff: float | str,
@@ -303,7 +317,7 @@ def _design(
     guard_cutoff(running, points, names["running"])
     x = running - points
     rows, dropped = kept_units(units, found, x, donut, tie, verb)
-    rows = rows[np.lexsort((rows, x[rows]))]
+    rows = _ordered(units, found, x, rows)
     x = x[rows]
     treated = x > 0.0 if tie == "control" else x >= 0.0
     guard_sides(x, treated, names["running"], donut)

@@ -13,7 +13,7 @@ from causalsat.estimators.r3d_fit import R3dFit, fit_curves
 from causalsat.estimators.r3d_functional_columns import FunctionalColumns, functional_columns
 from causalsat.estimators.r3d_functional_names import parsed_functionals
 from causalsat.estimators.r3d_functionals import FunctionalRow, functional_rows, side_draws
-from causalsat.estimators.r3d_guards import guard_groups, guard_widths, warn_draws, warn_widths
+from causalsat.estimators.r3d_guards import guard_groups, guard_widths, warn_donut, warn_draws, warn_widths
 from causalsat.estimators.r3d_inference import R3dInference, infer
 from causalsat.estimators.r3d_options import Bandwidth, R3dChoices
 from causalsat.progress import Progress
@@ -153,4 +153,5 @@ def _every(
     for k, (cutoff, design) in enumerate(sets):
         found.append(estimate(design, replace(choices, seed=choices.seed + k), cutoff, progress))
         warn_widths(found[-1].h, design.x, design.treated)
+        warn_donut(choices.donut, found[-1].h)
     return tuple(found)

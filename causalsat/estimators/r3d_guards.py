@@ -122,6 +122,17 @@ def warn_widths(h: np.ndarray, x: np.ndarray, treated: np.ndarray) -> None:
             )
 
 
+def warn_donut(donut: float, h: np.ndarray) -> None:
+    """Say how far the fit extrapolates over units left out around the cutoff."""
+    if donut > 0.0:
+        narrow = float(np.min(h))
+        warn(
+            f"units nearer than {donut:g} to the cutoff are left out: the limits at the cutoff are extrapolated over "
+            f"{donut / narrow:.0%} of the bandwidth {narrow:.6g}, on the strength of the polynomial alone.",
+            BandwidthWarning,
+        )
+
+
 def warn_draws(n: int) -> None:
     """Warn of few draws."""
     if n < LEAST_DRAWS:

@@ -183,7 +183,7 @@ def resolved_bandwidth(argument: str, value: Any, estimator: str, order: int) ->
                 f"Bandwidth(order={order}), or raise order."
             )
         return value
-    numbers = np.asarray(value, dtype=np.float64) if not isinstance(value, bool) else np.array([np.nan])
+    numbers = _numbers(value)
     if not (np.isfinite(numbers).all() and (numbers > 0.0).all() and numbers.ndim <= 1 and numbers.size):
         raise OptionError(f"{argument}={value!r} must be positive and finite.")
     if numbers.ndim == 0:
@@ -227,10 +227,18 @@ def _functionals(value: Any) -> tuple[Any, ...]:
 
 
 def _thresholds(value: Any) -> tuple[float, ...]:
-    numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    if numbers.size and not np.isfinite(numbers).all():
+    numbers = np.atleast_1d(np.zeros(0) if value is None else _numbers(value))
+    if numbers.ndim > 1 or not np.isfinite(numbers).all():
         raise OptionError(f"thresholds={value!r} must be finite numbers.")
     return tuple(float(z) for z in numbers)
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """Numbers, NaN where the value is none."""
+    try:
+        return np.asarray(np.nan if isinstance(value, bool) else value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)
 
 
 def _several(argument: str, value: str | Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
@@ -241,6 +249,7 @@ def _several(argument: str, value: str | Sequence[str] | None, allowed: Sequence
 
 
 def _pair(argument: str, value: Any) -> tuple[float, float]:
-    if isinstance(value, Mapping | str) or not isinstance(value, Sequence) or len(value) != 2:
+    numbers = np.array(np.nan) if isinstance(value, Mapping | set) else _numbers(value)
+    if numbers.shape != (2,) or not np.isfinite(numbers).all():
         raise OptionError(f"{argument}={value!r} must be a pair of numbers.")
-    return float(value[0]), float(value[1])
+    return float(numbers[0]), float(numbers[1])

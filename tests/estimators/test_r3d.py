@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 import causalsat as cs
-from causalsat.errors import FewClustersWarning, WeakFirstStageWarning
+from causalsat.errors import BandwidthWarning, FewClustersWarning, WeakFirstStageWarning
 from causalsat.simulate.r3d import clusters, fuzzy
 from tests.estimators.r3d_verb import LEVELS, QUICK, ask, curve, fuzzy_result, one_number, sharp_result, units
 
@@ -139,7 +139,8 @@ def test_several_cutoffs():
 
 def test_donut_and_tie():
     data, draws = units()
-    result = ask(data, draws, donut=0.05, bandwidth=0.7)
+    with pytest.warns(BandwidthWarning, match="extrapolated over 7% of the bandwidth 0.7"):
+        result = ask(data, draws, donut=0.05, bandwidth=0.7)
     near = int((np.abs(data["x"]) < 0.05).sum())
     assert (
         near > 0

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import causalsat as cs
-from causalsat.errors import DataError
+from causalsat.errors import BandwidthWarning, DataError, OptionError
 from tests.estimators.r3d_verb import QUICK, ask, curve, units
 
 
@@ -87,3 +87,33 @@ def test_cutoffs_without_units_or_clusters_in_common_are_independent():
     table = ask(data, shared, cluster="province", **options).table
     apart = table.contrast(f"b{one} - b{two}", method="normal")["std_error"][0]
     assert apart < 0.9 * np.hypot(table["std_error"][one], table["std_error"][two])
+
+
+@pytest.mark.parametrize("scheme", ["multiplier", "wild", "iid"])
+def test_rows_and_labels_do_not_matter_with_a_coarse_running_variable(scheme):
+    data, draws = units(n=200)
+    data["x"] = data["x"].round(1)
+    # More quantiles than units of a side: the draws come from multipliers of units.
+    options = {"bandwidth": 0.75, "inference": cs.Bootstrap(n=199, scheme=scheme), "quantiles": 59, "unit": "unit"}
+    base = ask(data, draws, **options).table
+    turned = np.random.default_rng(3).permutation(200)
+    again = data.iloc[turned].reset_index(drop=True).assign(unit=np.random.default_rng(4).permutation(200))
+    other = ask(again, draws[turned], **options).table
+    for name in ("estimate", "std_error", "conf_low", "band_low", "band_high"):
+        np.testing.assert_allclose(other[name], base[name], rtol=1e-9, atol=1e-9)
+
+
+def test_donut_says_how_far_the_fit_extrapolates():
+    data, draws = units(n=300)
+    with pytest.warns(BandwidthWarning, match="extrapolated over 20% of the bandwidth 0.8"):
+        ask(data, draws, donut=0.16, bandwidth=0.8)
+
+
+def test_pairs_and_numbers_of_any_kind():
+    data, draws = units()
+    wanted = ask(data, draws, bandwidth=0.8, test_range=(0.3, 0.7), thresholds=(4.0,))
+    found = ask(data, draws, bandwidth=np.float32(0.8), test_range=np.array([0.3, 0.7]), thresholds=None)
+    assert found.tests["n_levels"].tolist() == wanted.tests["n_levels"].tolist() == [3, 3]
+    for bad in ({"bandwidth": ["a", 1]}, {"thresholds": "high"}, {"test_range": (0.1, "b")}, {"test_range": 0.5}):
+        with pytest.raises(OptionError, match=next(iter(bad))):
+            ask(data, draws, **bad)
