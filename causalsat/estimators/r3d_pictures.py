@@ -38,7 +38,9 @@ def draw(result: "R3dResult", kind: str, ax: "Axes | None", options: dict[str, A
     if kind == "rd":
         return rd_plots.plot_rd(scatters(found, choices, **options), title, ax)
     if kind == "bandwidth":
-        return rd_plots.plot_bandwidths(*bandwidth_path(found, choices, **options), ax)
+        ax = rd_plots.plot_bandwidths(*bandwidth_path(found, choices, **options), ax)
+        ax.set_title(title, fontsize="medium")
+        return ax
     h = found.h.max(axis=1) if found.h.ndim == 2 else found.h
     if kind == "density":
         return rd_plots.plot_running(found.design.x, (float(h[0]), float(h[1])), title, ax)
@@ -100,16 +102,18 @@ def _bins(
 
 
 def _polynomials(found: R3dEstimate, choices: R3dChoices, j: int, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The local polynomial of one level on both sides, as fitted (weighted least squares in the window)."""
+    """The local polynomial of one level on both sides, as fitted: at the mean of the covariates in the window."""
     design = found.design
     k = found.fit.columns.weights
     k = k[j] if k.ndim == 2 else k
+    centred = design.covariates - (k @ design.covariates / k.sum())[None, :]
+    outcome = design.Q[:, j] - centred @ found.fit.columns.slopes[:, j]
     at, value = [], []
     for side, reach in ((~design.treated, -h[1]), (design.treated, h[0])):
         own = side & (k > 0.0)
         root = np.sqrt(k[own])
         columns = np.vander(design.x[own], choices.order + 1, increasing=True)
-        beta = np.linalg.lstsq(columns * root[:, None], design.Q[own, j] * root, rcond=None)[0]
+        beta = np.linalg.lstsq(columns * root[:, None], outcome[own] * root, rcond=None)[0]
         grid = np.linspace(reach, -1e-12, _STEPS) if reach < 0.0 else np.linspace(0.0, reach, _STEPS)
         at.append(grid)
         value.append(np.vander(grid, choices.order + 1, increasing=True) @ beta)
@@ -131,9 +135,11 @@ def bandwidth_path(
     widths, p_values = [], []
     for factor in factors:
         try:
+            own = None if found.h_treatment is None else found.h_treatment * factor
             again = refitted(
-                found, choices, bandwidth=found.h * factor, tests=("nullity",), functionals=(), thresholds=()
-            )
+                found, choices, bandwidth=found.h * factor, bandwidth_treatment=own, tests=("nullity",),
+                functionals=(), thresholds=(),
+            )  # fmt: skip
         except SingularWindowError:
             continue
         widths.append(float(np.mean(found.h * factor)))

@@ -157,11 +157,18 @@ def _places(places: Any) -> tuple[np.ndarray, Any]:
                 f"places has no columns longitude, latitude (or lon, lat); it has: {', '.join(columns)}."
                 f"{nearest('longitude', columns)} Rename them, or pass a GeoDataFrame."
             )
-        return _checked(np.column_stack([np.asarray(places[name], dtype=np.float64) for name in pair])), None
-    lonlat = np.asarray(places, dtype=np.float64)
+        return _checked(np.column_stack([_degrees(places[name], f"places[{name!r}]") for name in pair])), None
+    lonlat = _degrees(places, "places")
     if lonlat.ndim != 2 or lonlat.shape[1] != 2:
         raise DataError(f"places has shape {lonlat.shape}; pass (n, 2) longitudes and latitudes, or a table.")
     return _checked(lonlat), None
+
+
+def _degrees(values: Any, argument: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{argument} cannot be read as degrees ({error}); convert it to numbers.") from error
 
 
 def _checked(lonlat: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ import pytest
 
 import causalsat as cs
 from causalsat.errors import BandwidthWarning, DataError, OptionError
-from tests.estimators.r3d_verb import QUICK, ask, curve, units
+from causalsat.estimators.r3d_pictures import bandwidth_path, scatters
+from tests.estimators.r3d_verb import QUICK, ask, curve, fuzzy_result, units
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +118,22 @@ def test_pairs_and_numbers_of_any_kind():
     for bad in ({"bandwidth": ["a", 1]}, {"thresholds": "high"}, {"test_range": (0.1, "b")}, {"test_range": 0.5}):
         with pytest.raises(OptionError, match=next(iter(bad))):
             ask(data, draws, **bad)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_plot_of_bandwidths_passes_through_the_estimate():
+    result, _ = fuzzy_result()
+    result = result.refit(bandwidth=0.8, bandwidth_treatment=0.5)
+    widths, effects, p_values, chosen = bandwidth_path(result.estimates[0], result.choices, levels=(0.5,))
+    at = int(np.argmin(np.abs(widths - chosen)))
+    assert effects["q = 0.5"][at] == pytest.approx(curve(result)["estimate"][2], abs=1e-12)
+    assert p_values[at] == result.tests["p_value"][0]
+
+
+def test_fitted_lines_meet_the_cutoff_at_the_limits_with_covariates_too():
+    data, draws = units(n=300)
+    result = ask(data, draws, covariates="w", bandwidth=0.8)
+    found = result.estimates[0]
+    for j, one in enumerate(scatters(found, result.choices, levels=(1 / 6, 0.5, 5 / 6))):
+        ends = one.fit_y[one.fit_x >= 0.0][0], one.fit_y[one.fit_x < 0.0][-1]
+        np.testing.assert_allclose(ends, found.fit.columns.raw[:, 2 * j], atol=1e-8)

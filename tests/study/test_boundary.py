@@ -235,6 +235,7 @@ BAD = [
     (HERE, MERIDIAN, {"treated": EAST, "exclude": shapely.box(0, 0, 60, 60)}, "cuts out the whole boundary"),
     ([[45.0, 111.0]], MERIDIAN, {"treated": EAST}, "Swap the two"),
     ([1.0, 2.0], MERIDIAN, {"treated": EAST}, "shape"),
+    (pd.DataFrame({"lon": ["10 E"], "lat": [45.0]}), MERIDIAN, {"treated": EAST}, "'lon'.* cannot be read as degrees"),
     (pd.DataFrame({"longitud": [1.0], "latitude": [2.0]}), MERIDIAN, {"treated": EAST}, 'Did you mean "longitud"'),
     (gpd.GeoSeries([shapely.Point(1, 1)]), MERIDIAN, {"treated": EAST}, "places has no CRS"),
     (
