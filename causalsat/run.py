@@ -211,16 +211,24 @@ def write_results(
         sections={name: result.table for name, result in results.items()},
         checks=[check for result in results.values() for check in result.checks],
         provenance=meta["provenance"],
-        figures={name: result.plot() for name, result in results.items()},
+        figures={name: table_figure(result.table) for name, result in results.items()},
     )
     _text(folder / "meta.json", json.dumps(meta, indent=2, allow_nan=True) + "\n")
     _text(folder / "config.toml", relocated(config, target).to_toml())
 
 
+def table_figure(table: EffectTable) -> Any:
+    """The figure of a table in a report: its effects, without sets that have no point estimate."""
+    from causalsat.effects.plots import plot_table
+
+    main = table.where(term="effect" if "effect" in table["term"] else str(table["term"][0]))
+    shown = np.isfinite(main["estimate"]) | np.isnan(main["conf_low"])
+    return plot_table(main.take(np.flatnonzero(shown)) if shown.any() else main)
+
+
 def rebuild_report(folder: str | Path) -> Path:
     """Write ``report.html`` of a results folder again from its tables and ``meta.json``."""
     from causalsat.checks.result import CheckResult
-    from causalsat.effects.plots import plot_table
 
     folder = Path(folder)
     if not (folder / "meta.json").is_file():
@@ -232,9 +240,9 @@ def rebuild_report(folder: str | Path) -> Path:
         folder / "report.html",
         title=meta["title"],
         sections=tables,
-        checks=[CheckResult(**check) for check in meta["checks"]],
+        checks=[CheckResult(**({"passed": None} | check)) for check in meta["checks"]],
         provenance=meta["provenance"],
-        figures={name: plot_table(table.where(term="effect")) for name, table in tables.items()},
+        figures={name: table_figure(table) for name, table in tables.items()},
     )
     return folder / "report.html"
 

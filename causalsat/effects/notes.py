@@ -19,6 +19,7 @@ def notes(table: "EffectTable") -> list[tuple[str, str]]:
     found.append(("Intervals", _intervals(table)))
     if meta.get("joint"):
         found.append(("Together", _joint(meta["joint"])))
+    found += [("Finding", str(text)) for text in meta.get("findings") or []]
     if meta.get("dropped"):
         found.append(("Rows left out", _dropped(meta["dropped"])))
     found += [("Not available", text) for text in _unavailable(table)]

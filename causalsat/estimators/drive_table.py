@@ -232,6 +232,12 @@ def _meta(equations: Sequence[Equation], choices: DriveChoices) -> dict[str, Any
         "covariance": choices.covariance.kind,
         "sets": [entry for e in equations for entry in _set_entries(e)],
         "weak": any(e.weak for e in equations),
+        "findings": [
+            f"{row.method.upper()} set of {row.treatment} ({row.kind}): {row.found.text}"
+            for e in equations
+            for row in e.sets
+            if row.found is not None
+        ],
         "seed": choices.seed,
     }
     if any(e.radius.near for e in equations):

@@ -27,6 +27,7 @@ from causalsat.estimators.r3d_inference import infer
 from causalsat.estimators.r3d_options import R3dChoices
 from causalsat.inference.options import Bootstrap
 
+STRONG_FIRST_STAGE = 3.2
 BASIC = ("density", "covariates", "effective_n", "mass_points", "atoms")
 FULL = ("placebo_cutoffs", "bandwidth", "small_units")
 LATER = ("pre_period", "blocks", "dates")
@@ -37,9 +38,11 @@ _TAKEN = ("running", "unit", "cutoff", "covariates", "unit_weights", "cluster")
 
 
 def basic_checks(found: R3dEstimate, choices: R3dChoices) -> tuple[CheckResult, ...]:
-    """Density, covariates and draws per unit, effective units, mass points, atoms."""
-    made = (later_check(found, choices, name, {}) for name in BASIC if name != "covariates" or columns_of(found)[0])
-    return tuple(made)
+    """First stage of fuzzy designs, density, covariates and draws per unit, effective units, mass points, atoms."""
+    names = [name for name in BASIC if name != "covariates" or columns_of(found)[0]]
+    if found.inference.first_stage is not None:
+        names.insert(0, "first_stage")
+    return tuple(later_check(found, choices, name, {}) for name in names)
 
 
 def full_checks(found: R3dEstimate, choices: R3dChoices) -> tuple[CheckResult, ...]:
@@ -59,10 +62,19 @@ def later_check(found: R3dEstimate, choices: R3dChoices, name: str, options: dic
         Unknown name or option.
     """
     made: dict[str, Callable[..., CheckResult]] = {
-        "density": _density, "covariates": _covariates, "effective_n": _effective_n, "mass_points": _mass_points,
-        "atoms": _atoms, "placebo_cutoffs": _placebo, "bandwidth": _bandwidths, "small_units": _small_units,
-        "pre_period": _pre_period, "blocks": _blocks, "dates": _dates,
-    }  # fmt: skip
+        "first_stage": _first_stage,
+        "density": _density,
+        "covariates": _covariates,
+        "effective_n": _effective_n,
+        "mass_points": _mass_points,
+        "atoms": _atoms,
+        "placebo_cutoffs": _placebo,
+        "bandwidth": _bandwidths,
+        "small_units": _small_units,
+        "pre_period": _pre_period,
+        "blocks": _blocks,
+        "dates": _dates,
+    }
     if name not in made:
         raise OptionError(f"There is no check {name!r}; there are: {', '.join(made)}.{nearest(name, made)}")
     try:
@@ -80,6 +92,28 @@ def columns_of(found: R3dEstimate) -> tuple[list[str], np.ndarray]:
         names.append("log draws per unit")
         columns.append(np.log(np.maximum(design.n_draws, 1))[:, None].astype(np.float64))
     return names, np.column_stack(columns)
+
+
+def _first_stage(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
+    """Whether the jump of the treatment is large enough for intervals around a ratio."""
+    stage = found.inference.first_stage
+    if stage is None:
+        return CheckResult("first_stage", None, np.nan, "The design is sharp: crossing the cutoff is the treatment.")
+    ratio = float(abs(stage.estimate[0]) / stage.se[0]) if stage.se[0] > 0.0 else np.inf
+    strong = ratio >= STRONG_FIRST_STAGE
+    advice = (
+        ""
+        if strong
+        else (
+            " Intervals per unit of treatment may be far off: quote the Anderson-Rubin sets (result.sets), which hold "
+            "however small the jump is."
+        )
+    )
+    return CheckResult(
+        "first_stage", bool(strong), ratio,
+        f"The treatment jumps by {stage.estimate[0]:.4g} (s.e. {stage.se[0]:.4g}), {ratio:.2f} standard errors; "
+        f"{STRONG_FIRST_STAGE:g} are asked for.{advice}",
+    )  # fmt: skip
 
 
 def _density(

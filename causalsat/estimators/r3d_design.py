@@ -13,6 +13,7 @@ from causalsat.estimators.r3d_guards import (
     guard_cutoff,
     guard_outcome,
     guard_raw_images,
+    guard_roles,
     guard_sides,
     guard_treatment,
 )
@@ -242,6 +243,7 @@ def open_design(
     OptionError
         A quantile rule, grid or correction that is not allowed.
     """
+    guard_roles(outcome, running, unit, treatment, covariates)
     check_rule(quantile_rule, small_sample)
     one_of("tie", tie, ("treated", "control", "drop"))
     cutoff = cutoff if isinstance(cutoff, str) else number("cutoff", cutoff, -math.inf, math.inf)

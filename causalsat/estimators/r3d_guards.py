@@ -39,6 +39,22 @@ def guard_sides(x: np.ndarray, treated: np.ndarray, name: str, donut: float) -> 
             )
 
 
+def guard_roles(
+    outcome: Any, running: str, unit: str | None, treatment: str | None, covariates: str | Sequence[str] | None
+) -> None:
+    """Refuse one column in two of the roles outcome, running, unit, treatment and covariates (raises OptionError)."""
+    listed = [covariates] if isinstance(covariates, str) else list(covariates or ())
+    played = {"outcome": outcome if isinstance(outcome, str) else None, "running": running, "unit": unit}
+    played |= {"treatment": treatment} | {f"covariates[{k}]": name for k, name in enumerate(listed)}
+    first: dict[str, str] = {}
+    for role, name in played.items():
+        if name is None:
+            continue
+        if name in first:
+            raise OptionError(f"column {name!r} is named as {first[name]} and as {role}; a column plays one role.")
+        first[name] = role
+
+
 def guard_treatment(treatment: np.ndarray, treated: np.ndarray, name: str) -> str:
     """Refuse a treatment without a first stage; say what it is: "sharp", "binary", "share" or "dose"."""
     if bool((treatment == treatment[0]).all()):

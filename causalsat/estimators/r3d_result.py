@@ -115,27 +115,15 @@ class R3dResult:
 
     def summary(self) -> str:
         """Tests and functionals first, the table, assumptions, and every check that failed or cannot judge."""
-        lines = [heading(self.estimates[0], self.choices), ""]
-        for test in self.estimates[0].inference.tests:
-            answer = test.unavailable or f"statistic {test.statistic:.3f}, p = {test.p_value:.4f}"
-            lines.append(f"{test.name} over q in [{test.test_range[0]:.3g}, {test.test_range[1]:.3g}]: {answer}")
         assumed = "; ".join(self.meta["assumptions"])
-        lines += [*self._robust_lines(), "", str(self.table), "", f"Assumes: {assumed}."]
+        lines = [heading(self.estimates[0], self.choices), "", *self.meta["findings"], "", str(self.table), ""]
+        lines.append(f"Assumes: {assumed}.")
         for check in self.checks:
             if check.passed is not True:
                 lines.append(f"{'failed' if check.passed is False else 'open'}: {check.name}: {check.text}")
         passed, failed = (sum(c.passed is verdict for c in self.checks) for verdict in (True, False))
         lines.append(f"{passed} checks passed, {failed} failed, {len(self.checks) - passed - failed} cannot judge.")
         return "\n".join(lines)
-
-    def _robust_lines(self) -> list[str]:
-        """The Anderson-Rubin set at the median level of a fuzzy design."""
-        if self.sets is None:
-            return []
-        levels = self.estimates[0].design.quantiles
-        at = int(np.argmin(np.abs(levels - 0.5)))
-        pieces = " and ".join(f"[{low:.4g}, {high:.4g}]" for low, high in self.sets.pointwise[at])
-        return [f"Anderson-Rubin set at q = {levels[at]:.3g}: {pieces or 'none: no standard error'}"]
 
     def check(self, name: str, **options: Any) -> CheckResult:
         """A check by name: one that was made, or one made now ("placebo_cutoffs", "bandwidth", "pre_period", ...)."""

@@ -153,6 +153,9 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
     first = found[0]
     design, inference = first.design, first.inference
     notes = {str(key): value for key, value in design.notes.items()} | design.draw_notes(first.window)
+    if "draw_error_rate" in notes:
+        # Few draws matter while this rate is not small beside that of the units of the thinner side.
+        notes["unit_error_rate"] = float(max(1, int(inference.n_window.min())) ** -0.5)
     return {
         "estimator": "r3d",
         "estimand": {one.cutoff: estimand(one.design, one.cutoff) for one in found}
@@ -167,6 +170,7 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
         "h_treatment": None if first.h_treatment is None else _widths(first.h_treatment),
         "bandwidth": "given" if first.selected is None else first.selected.notes(),
         "anderson_rubin": {one.cutoff: _sets(one) for one in found} if inference.sets else None,
+        "findings": findings(first),
         "residuals": inference.residuals,
         "df": float(np.nanmedian(inference.curve.df)),
         "n_window": {"right": int(inference.n_window[0]), "left": int(inference.n_window[1])},
@@ -203,6 +207,23 @@ def _sets(found: R3dEstimate) -> dict[str, Any]:
     }
     critical = sets.critical if np.isfinite(sets.critical) else None
     return ends | {"quantile": found.design.quantiles.tolist(), "critical": critical, "level": sets.level}
+
+
+def findings(found: R3dEstimate) -> list[str]:
+    """Tests of the curve and, in fuzzy designs, first stage and Anderson-Rubin set at the median level, in words."""
+    inference, levels = found.inference, found.design.quantiles
+    lines = []
+    for test in inference.tests:
+        answer = test.unavailable or f"statistic {test.statistic:.3f}, p = {test.p_value:.4f}"
+        lines.append(f"{test.name} over q in [{test.test_range[0]:.3g}, {test.test_range[1]:.3g}]: {answer}")
+    if inference.first_stage is not None:
+        stage = inference.first_stage
+        lines.append(f"first stage: jump {stage.estimate[0]:.4g} (s.e. {stage.se[0]:.4g})")
+    if inference.sets is not None:
+        at = int(np.argmin(np.abs(levels - 0.5)))
+        pieces = " and ".join(f"[{low:.4g}, {high:.4g}]" for low, high in inference.sets.pointwise[at])
+        lines.append(f"Anderson-Rubin set at q = {levels[at]:.3g}: {pieces or 'none: no standard error'}")
+    return lines
 
 
 def _widths(h: np.ndarray) -> Any:

@@ -66,3 +66,14 @@ def test_describe_and_bad_columns(study, capsys):
     study.write_text(STUDY.replace('"z3"', '"z9"'))
     assert main(["validate", str(study)]) == 3
     assert "z9" in capsys.readouterr().err
+
+
+def test_the_report_holds_sets_and_is_rebuilt_alike_with_open_checks(study, tmp_path):
+    from causalsat.run import rebuild_report
+
+    run = run_study(study, out=tmp_path / "out")
+    assert any(check.passed is None for check in run.results["drive"].checks)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "AR set of x" in report
+    rebuild_report(tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").read_text() == report

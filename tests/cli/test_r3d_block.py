@@ -56,3 +56,21 @@ def test_describe_and_bad_columns(study, capsys):
     study.write_text(STUDY.replace('running = "x"', 'running = "distance"'))
     assert main(["validate", str(study)]) == 3
     assert "distance" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::causalsat.errors.CausalsatWarning")
+def test_the_report_holds_tests_and_sets_and_is_rebuilt_alike(tmp_path):
+    from causalsat.run import rebuild_report
+    from causalsat.simulate.r3d import fuzzy
+
+    data, _ = fuzzy(n=200, n_draws=60, seed=3)
+    pd.DataFrame(data).to_csv(tmp_path / "pixels.csv", index=False)
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.replace("seed = 4", 'seed = 4\ntreatment = "treatment"'))
+    run = run_study(path, out=tmp_path / "out")
+    report = (tmp_path / "out" / "report.html").read_text()
+    for words in ("nullity over q", "homogeneity over q", "Anderson-Rubin set at q"):
+        assert words in report
+    assert run.results["r3d"].check("first_stage").statistic > 0.0
+    rebuild_report(tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").read_text() == report
