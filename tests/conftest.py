@@ -16,6 +16,13 @@ def data_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "causalsat"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_do_not_pile_up():
+    """Thousands of programs in one process exhaust the kernel's memory maps, and the compiler then crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """``real_data("uganda/people.csv")`` is that file, or the test is skipped with the reason."""
