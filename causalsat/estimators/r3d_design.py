@@ -243,11 +243,11 @@ def open_design(
     OptionError
         A quantile rule, grid or correction that is not allowed.
     """
+    guard_raw_images(covariates)
     guard_roles(outcome, running, unit, treatment, covariates)
     check_rule(quantile_rule, small_sample)
     one_of("tie", tie, ("treated", "control", "drop"))
     cutoff = cutoff if isinstance(cutoff, str) else number("cutoff", cutoff, -math.inf, math.inf)
-    guard_raw_images(covariates)
     roles = _roles(running, cutoff, treatment, covariates, unit_weights, cluster)
     constant = {role.name: role.names() for role in roles}
     if coords is not None and not isinstance(coords, str):
