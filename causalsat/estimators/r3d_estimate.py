@@ -116,13 +116,15 @@ def first_stage_bandwidth(
     if design.treatment is None:
         return None, None
     rule = choices.bandwidth_treatment
+    if rule is None:
+        if not isinstance(choices.bandwidth, Bandwidth):
+            return (np.median(h, axis=1) if h.ndim == 2 else h), None
+        rule = choices.bandwidth
     if isinstance(rule, np.ndarray):
         return rule, None
-    if rule is None and not isinstance(choices.bandwidth, Bandwidth):
-        return (np.median(h, axis=1) if h.ndim == 2 else h), None
     return treatment_bandwidth(
         design.x, design.treated, design.treatment, design.omega, design.sampling.cluster,
-        Bandwidth() if rule is None else rule, h, kernel=choices.kernel, residuals=choices.residuals,
+        rule, h, kernel=choices.kernel, residuals=choices.residuals,
     )  # fmt: skip
 
 

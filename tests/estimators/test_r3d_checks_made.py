@@ -7,6 +7,7 @@ import pytest
 import causalsat as cs
 from causalsat.errors import BandwidthWarning, DataError, OptionError
 from causalsat.estimators.r3d_pictures import bandwidth_path, scatters
+from causalsat.simulate.r3d import fuzzy
 from tests.estimators.r3d_verb import QUICK, ask, curve, fuzzy_result, units
 
 
@@ -137,3 +138,17 @@ def test_fitted_lines_meet_the_cutoff_at_the_limits_with_covariates_too():
     for j, one in enumerate(scatters(found, result.choices, levels=(1 / 6, 0.5, 5 / 6))):
         ends = one.fit_y[one.fit_x >= 0.0][0], one.fit_y[one.fit_x < 0.0][-1]
         np.testing.assert_allclose(ends, found.fit.columns.raw[:, 2 * j], atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_treatment_takes_over_the_rule_of_the_outcome():
+    data, truth = fuzzy(n=500, n_draws=20, seed=3, long=False)
+    data = pd.DataFrame(data)
+    rule = cs.Bandwidth(coverage=True, sides="two")
+    widths = [
+        ask(data, truth["draws"], treatment="treatment", bandwidth=rule, bandwidth_treatment=own).bandwidths["pooled"]
+        for own in (None, rule, cs.Bandwidth())
+    ]
+    assert widths[0]["h_treatment"] == widths[1]["h_treatment"] != widths[2]["h_treatment"]
+    zero = ask(data, truth["draws"], treatment="treatment", order=0).bandwidths["pooled"]
+    assert zero["selection_treatment"]["order"] == 0
