@@ -42,7 +42,7 @@ def guard_sides(x: np.ndarray, treated: np.ndarray, name: str, donut: float) -> 
 def guard_roles(
     outcome: Any, running: str, unit: str | None, treatment: str | None, covariates: str | Sequence[str] | None
 ) -> None:
-    """Refuse one column in two of the roles outcome, running, unit, treatment and covariates (raises OptionError)."""
+    """Refuse one column in two of the roles outcome, running, unit, treatment and covariates (raises DataError)."""
     listed = [covariates] if isinstance(covariates, str) else list(covariates or ())
     played = {"outcome": outcome if isinstance(outcome, str) else None, "running": running, "unit": unit}
     played |= {"treatment": treatment} | {f"covariates[{k}]": name for k, name in enumerate(listed)}
@@ -51,7 +51,7 @@ def guard_roles(
         if name is None:
             continue
         if name in first:
-            raise OptionError(f"column {name!r} is named as {first[name]} and as {role}; a column plays one role.")
+            raise DataError(f"Column {name!r} is both {first[name]} and {role}; a column plays one of these roles.")
         first[name] = role
 
 
