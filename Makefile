@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/causalsat demo --out demo-study --force
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

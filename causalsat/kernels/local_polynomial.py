@@ -58,8 +58,9 @@ def joint_fit(
 ) -> LocalFit:
     """Local polynomial of ``order`` with bandwidths ``h`` (2,), right and left, and slopes of covariates in common.
 
-    ``kernel`` is a code of ``Kernel``, ``x`` (n,) the centred running variable, ``right`` (n,) 1.0 or 0.0, ``omega`` (n,) unit weights, ``covariates`` (n, c),
-    which are centred at their kernel-weighted mean so that the limits refer to it.
+    ``kernel`` is a code of ``Kernel``, ``x`` (n,) the centred running variable, ``right`` (n,) 1.0 or 0.0, ``omega``
+    (n,) unit weights, ``covariates`` (n, c), which are centred at their kernel-weighted mean so that the limits refer
+    to it.
     """
     u = x / jnp.where(right > 0.5, h[0], h[1])
     weights = omega * kernel_values(u, kernel)
