@@ -1,5 +1,6 @@
 """Diagnostics of an `r3d` estimate: what is always made, what a full report adds, what can be asked for later."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -78,9 +79,10 @@ def later_check(found: R3dEstimate, choices: R3dChoices, name: str, options: dic
     if name not in made:
         raise OptionError(f"There is no check {name!r}; there are: {', '.join(made)}.{nearest(name, made)}")
     try:
-        return made[name](found, choices, **options)
+        inspect.signature(made[name]).bind(found, choices, **options)
     except TypeError as error:
         raise OptionError(f"check({name!r}) does not take these options: {error}.") from error
+    return made[name](found, choices, **options)
 
 
 def columns_of(found: R3dEstimate) -> tuple[list[str], np.ndarray]:
