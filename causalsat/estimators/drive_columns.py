@@ -92,6 +92,8 @@ class Controls:
 
 
 def raw_columns(study: Study, treatments: Sequence[int] | None) -> RawColumns:
+    """Outcome, chosen treatments, instruments and covariates of the rows with positive weight, before anything is
+    partialled out; clusters that cannot carry a covariance are refused (raises DataError)."""
     names = study.names["treatment"]
     chosen = list(range(len(names))) if treatments is None else list(treatments)
     kept, dropped = _kept_rows(study)
