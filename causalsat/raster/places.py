@@ -96,7 +96,7 @@ def read_places(
 
 
 def read_table(places: Any) -> Any:
-    """A table of places or zones: a frame as it is, or the frame of a vector, Parquet or CSV file (raises DataError)."""
+    """Places or zones as a frame: as it is, or read from a vector, Parquet or CSV file (raises DataError)."""
     if not isinstance(places, (str, Path)):
         return places
     path = Path(places)
