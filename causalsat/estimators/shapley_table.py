@@ -184,9 +184,9 @@ def _ratio(draws: np.ndarray, j: int) -> np.ndarray:
     return np.asarray(np.divide(draws[:, j], whole, out=np.full(whole.shape, np.nan), where=whole != 0.0))
 
 
-def _no_share(rows: _Rows, total: float, draws: np.ndarray | None) -> str:
-    """Why shares of the total make no sense; empty when they do."""
-    if abs(total) <= _ZERO * rows.size:
+def _no_share(rows: _Rows, total: float, draws: np.ndarray | None, largest: float = 0.0) -> str:
+    """Why shares of the total make no sense; empty when they do. ``largest`` is the largest part to be shared."""
+    if abs(total) <= _ZERO * max(rows.size, largest):
         return "the total change is zero, so it has no shares"
     if draws is None:
         return ""
@@ -206,7 +206,8 @@ def _bounded(rows: _Rows, values: Values, found: Bounds, request: Request) -> No
         _bound_rows(rows, name, found, j)
     total, drawn = found.lower[-1], None if found.lower_draws is None else found.lower_draws[:, -1]
     if request.shares and total_known:
-        why = _no_share(rows, float(total), drawn)
+        limits = np.abs(np.concatenate([found.lower, found.upper]))
+        why = _no_share(rows, float(total), drawn, float(limits[np.isfinite(limits)].max()))
         for j, name in enumerate(values.groups):
             ends = sorted((found.lower[j] / total, found.upper[j] / total)) if not why else []
             text = why or f"{_INTERVAL_SET}, from {ends[0]:.6g} to {ends[1]:.6g}"
