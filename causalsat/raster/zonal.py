@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalsat.errors import DataError, OptionError, RasterCoverageWarning, count, number, one_of, warn
+from causalsat.facts import as_html, as_text
 from causalsat.progress import Progress, progress_bar
 from causalsat.public import public
 from causalsat.raster.sources import Sources, open_sources
 from causalsat.raster.zonal_collect import FloatHistogram, IntegerHistogram, LongRows, Summary, weighted_quantiles
 from causalsat.raster.zonal_shapes import OnGrid, Zones, on_grids, read_zones
 from causalsat.raster.zonal_sweep import Rules, Task, Valid, block_tasks, sweep
+from causalsat.raster.zonal_words import told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +25,9 @@ BATCH_PIXELS = 2**22
 
 
 @public
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PixelDistributions:
-    """Distribution of pixel values in each zone.
+    """Distribution of pixel values in each zone; printed, a summary of statuses, pixels, masks and values.
 
     Attributes
     ----------
@@ -58,6 +60,12 @@ class PixelDistributions:
 
     def __len__(self) -> int:
         return len(self.zones)
+
+    def __repr__(self) -> str:
+        return as_text(*told(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(*told(self))
 
     def merge(self, zones: Any, **options: Any) -> "pd.DataFrame":
         """Columns of the zones beside every pixel (``as_="long"``).

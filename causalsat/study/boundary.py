@@ -1,5 +1,6 @@
 """Distance to a border as the score of a geographic discontinuity."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import DataError, nearest, number
+from causalsat.facts import as_html, as_text, counted
 from causalsat.public import public
 from causalsat.study.boundary_lines import (
+    MAX_EDGE_M,
     WGS84,
     Edges,
     Shape,
     edges_of,
     line_of,
+    metres_per_unit,
     read_shape,
     treated_area,
     without,
@@ -27,11 +31,12 @@ COORDINATES = (("longitude", "latitude"), ("lon", "lat"))
 
 
 @public
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SignedDistance:
     """Distance of each place to a border; an array of metres wherever an array is asked for.
 
-    ``places["distance_m"] = result`` and ``np.asarray(result)`` give ``metres``.
+    ``places["distance_m"] = result`` and ``np.asarray(result)`` give ``metres``. Printed, it tells how many places lie
+    on each side and how far, and how long the border is.
 
     Attributes
     ----------
@@ -42,14 +47,26 @@ class SignedDistance:
         ``segment_km`` was given.
     nearest : ndarray (n, 2) float64
         Nearest point of the border, degrees WGS84.
+    border_km : float
+        Geodesic length of the border that was measured to; NaN unknown.
+    excluded_km : float
+        Length that ``exclude`` cut out of it; NaN unknown.
     """
 
     metres: np.ndarray
     segment: np.ndarray | None
     nearest: np.ndarray
+    border_km: float = math.nan
+    excluded_km: float = 0.0
 
     def __len__(self) -> int:
         return len(self.metres)
+
+    def __repr__(self) -> str:
+        return as_text(*_told(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(*_told(self))
 
     def __iter__(self) -> Iterator[float]:
         return iter(self.metres.tolist())
@@ -130,11 +147,43 @@ def signed_distance(
     _refuse_straddling(polygons, area)
     cut = None if exclude is None else read_shape(exclude, "exclude")
     edges = edges_of(without(line, cut, layer.crs), layer.crs)
+    border = float(edges.length.sum())
+    excluded = 0.0 if cut is None else max(_geodesic_length(line, layer.crs) - border, 0.0)
     metres, foot, edge, share = _nearest(lonlat, edges)
     metres = np.where(_inside(lonlat, area), metres, -metres)
     metres = np.where(np.abs(metres) < ON_LINE_M, 0.0, metres)
     segment = None if length is None else _segments(edges, edge, share, length * 1000.0)
-    return SignedDistance(metres, segment, foot)
+    return SignedDistance(metres, segment, foot, border / 1000.0, excluded / 1000.0)
+
+
+def _told(found: SignedDistance) -> tuple[str, list[tuple[str, str]]]:
+    """Headline and facts of a printed distance."""
+    metres = found.metres
+    facts = [
+        ("treated side", _reach(metres[metres > 0.0])),
+        ("other side", _reach(-metres[metres < 0.0])),
+        ("on the border", counted(int((metres == 0.0).sum()), "place")),
+    ]
+    lost = int(np.isnan(metres).sum())
+    if lost:
+        facts.append(("no geometry", f"{counted(lost, 'place')}, distance NaN"))
+    if not math.isnan(found.border_km):
+        cut = f"; {found.excluded_km:.1f} km more excluded" if found.excluded_km >= 0.05 else ""
+        cut = "; a part of unknown length excluded" if math.isnan(found.excluded_km) else cut
+        facts.append(("border", f"{found.border_km:.1f} km{cut}"))
+    if found.segment is not None:
+        held = np.unique(found.segment[found.segment >= 0], return_counts=True)[1]
+        each = f", each to {held.min()} to {held.max()} places" if held.size else ""
+        facts.append(("segments", f"{held.size} are nearest to some place{each}"))
+    return f"SignedDistance: {counted(len(found), 'place')}, metres to the border, positive on the treated side", facts
+
+
+def _reach(away: np.ndarray) -> str:
+    many = counted(away.size, "place")
+    if not away.size:
+        return many
+    low, high = f"{away.min():.1f}", f"{away.max():.1f}"
+    return f"{many}, {low} m away" if low == high else f"{many}, {low} to {high} m away"
 
 
 def _places(places: Any) -> tuple[np.ndarray, Any]:
@@ -284,6 +333,20 @@ def _lengths(lonlat: np.ndarray, edges: Edges, edge: np.ndarray, share: np.ndarr
     foot = np.column_stack(convert.transform(at[:, 0], at[:, 1]))
     metres = Geod(ellps="WGS84").inv(lonlat[:, 0], lonlat[:, 1], foot[:, 0], foot[:, 1])[2]
     return foot, np.asarray(metres)
+
+
+def _geodesic_length(line: Any, crs: Any) -> float:
+    """Metres along a line; NaN where its CRS does not reach."""
+    import shapely
+    from pyproj import Geod, Transformer
+
+    convert, total = Transformer.from_crs(crs, WGS84, always_xy=True), 0.0
+    for part in shapely.get_parts(shapely.segmentize(line, MAX_EDGE_M / metres_per_unit(crs))):
+        xy = shapely.get_coordinates(part)
+        lon, lat = convert.transform(xy[:, 0], xy[:, 1])
+        known = np.isfinite(lon).all() and np.isfinite(lat).all()
+        total += Geod(ellps="WGS84").line_length(lon, lat) if known else math.nan
+    return float(total)
 
 
 def _segments(edges: Edges, edge: np.ndarray, share: np.ndarray, length: float) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "causalsat"
-LEAVES = {"errors", "progress", "files", "public"}
+LEAVES = {"errors", "facts", "progress", "files", "public"}
 MAY_IMPORT = {
     "raster": {"study.embeddings", "kernels"},
     "study": {"kernels"},

@@ -1,5 +1,6 @@
 """Distance to a border: closed forms on the ellipsoid, sides, cuts, segments, and what is refused."""
 
+import html
 from itertools import pairwise
 
 import geopandas as gpd
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
 from causalsat.errors import DataError, OptionError
-from causalsat.study.boundary import signed_distance
+from causalsat.study.boundary import SignedDistance, signed_distance
 
 GEOD = Geod(ellps="WGS84")
+HERE = [[11.0, 45.0]]
 MERIDIAN = shapely.LineString([(10, 40), (10, 50)])
 EAST = shapely.box(10, 38, 20, 52)
 
@@ -215,8 +217,44 @@ def test_result_is_a_column():
     assert np.asarray(got) is not got.metres
 
 
+def test_printed_it_tells_sides_distances_and_what_was_cut():
+    square = shapely.box(10, 40, 12, 42)
+    places = [[11.9, 41.0], [11.0, 41.5], [12.1, 41.0], [10.0, 41.0], [np.nan, 41.0]]
+    got = signed_distance(places, square, exclude=shapely.box(11.99, 39, 12.5, 43), segment_km=100)
+    lines = dict(line.split("  ", 1) for line in repr(got).splitlines() if "  " in line)
+    facts = {name: text.strip() for name, text in lines.items()}
+    assert repr(got).splitlines()[0] == "SignedDistance: 5 places, metres to the border, positive on the treated side"
+    near, far = (f"{m:.1f}" for m in sorted(got.metres[:2]))
+    assert facts["treated side"] == f"2 places, {near} to {far} m away"
+    assert facts["other side"] == f"1 place, {-got.metres[2]:.1f} m away"
+    assert facts["on the border"] == "1 place" and facts["no geometry"] == "1 place, distance NaN"
+    whole = signed_distance(places[:1], square).border_km
+    assert got.border_km + got.excluded_km == pytest.approx(whole, rel=1e-9)
+    assert facts["border"] == f"{got.border_km:.1f} km; {got.excluded_km:.1f} km more excluded"
+    side = GEOD.line_length([12.0] * 2001, np.linspace(40, 42, 2001)) / 1000
+    assert side < got.excluded_km < side + 2.0
+    assert facts["segments"].endswith("are nearest to some place, each to 1 to 2 places")
+    assert str(got) == repr(got) and "array(" not in repr(got)
+
+
+def test_printed_without_cut_segments_or_places():
+    text = repr(signed_distance(np.zeros((0, 2)), shapely.box(10, 40, 12, 42)))
+    assert "0 places" in text and "excluded" not in text and "segments" not in text and "nan" not in text
+    idle = signed_distance(HERE, shapely.box(10, 40, 12, 42), exclude=shapely.box(0, 0, 1, 1))
+    assert idle.excluded_km == pytest.approx(0.0, abs=1e-9) and "excluded" not in repr(idle)
+    by_hand = SignedDistance(np.array([1.0]), None, np.zeros((1, 2)))
+    assert "border  " not in repr(by_hand).replace("on the border", "")
+
+
+def test_notebooks_show_the_same_facts_as_a_table():
+    got = signed_distance(HERE, shapely.box(10, 40, 12, 42))
+    page = got._repr_html_()
+    for line in repr(got).splitlines()[2:]:
+        assert all(html.escape(part.strip()) in page for part in line.split("  ", 1))
+    assert page.count("<tr>") == page.count("</tr>") == 4 and "<script" not in page
+
+
 BOWTIE = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
-HERE = [[11.0, 45.0]]
 BAD = [
     (HERE, MERIDIAN, {}, "pass treated="),
     (HERE, EAST, {"treated": EAST}, "leave treated out"),
