@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from causalsat.effects.carried import Carried, matrix, read_only, vector
 from causalsat.effects.plain import is_missing, plain_meta
+from causalsat.effects.statistic_names import name_column
 from causalsat.effects.table import RESERVED, EffectTable
 from causalsat.effects.uncertainty import Tests, compute_tests
 from causalsat.errors import DataError, number
@@ -33,6 +34,7 @@ def build(
     conf: tuple[ArrayLike, ArrayLike] | None,
     p_value: ArrayLike | None,
     statistic: ArrayLike | None,
+    statistic_name: str | Sequence[str] | None,
     unavailable: Mapping[int, str] | None,
     places: ArrayLike | None,
     meta: Mapping[str, Any] | None,
@@ -66,6 +68,7 @@ def build(
     if statistic is not None:
         tests = replace(tests, statistic=vector("statistic", statistic, k))
     columns = _columns(index, term, effect, error, tests, _counts(n_obs, k))
+    columns |= name_column(statistic_name, tests.statistic, statistic is not None)
     return assemble(tuple(index), columns, facts, carried, reasons=reasons, tests=tests, supplied=given)
 
 

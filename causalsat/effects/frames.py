@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalsat.effects.plain import plain_column
+from causalsat.effects.statistic_names import RATIO, names_of
 from causalsat.errors import DataError
 from causalsat.files import whole_file
 
@@ -64,14 +65,19 @@ def to_geoparquet(table: "EffectTable", path: str | Path) -> Path:
 
 
 def maketables_frame(table: "EffectTable") -> "pd.DataFrame":
-    """Rows named by their labels with the columns b, se, t, p and the interval (``ci95l, ci95u`` at level 0.95)."""
+    """Rows named by their labels with the columns b, se, t, p and the interval (``ci95l, ci95u`` at level 0.95).
+
+    t is NaN where the statistic of a row is another one.
+    """
     import pandas as pd
 
     level = f"{100.0 * table.level:g}"
     columns = {"b": "estimate", "se": "std_error", "t": "statistic", "p": "p_value"}
     columns |= {f"ci{level}l": "conf_low", f"ci{level}u": "conf_high"}
     index = pd.Index(list(table.labels), name="Coefficient")
-    return pd.DataFrame({short: table[name].copy() for short, name in columns.items()}, index=index)
+    frame = pd.DataFrame({short: table[name].copy() for short, name in columns.items()}, index=index)
+    frame["t"] = frame["t"].where(names_of(table) == RATIO)
+    return frame
 
 
 def maketables_stat(table: "EffectTable", key: str) -> Any:

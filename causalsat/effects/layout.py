@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from causalsat.effects.format import MISSING, decimals_for, show_number, show_p_value, show_percent
+from causalsat.effects.statistic_names import COLUMN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,9 +16,11 @@ NAMES = {
     "std_error": "Std. error",
     "statistic": "t",
     "p_value": "p",
+    "statistic_name": "Test",
     "n_obs": "N",
     "p_adjusted": "adjusted p",
 }
+MIXED = "Statistic"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class Display:
 
 
 def display(table: "EffectTable") -> Display:
-    """Columns for reading: varying index columns, estimate, standard error, t, p, interval, N, band, adjusted p."""
+    """Columns for reading: varying index columns, estimate, standard error, t, p, interval, N, band, adjusted p.
+
+    Where not all statistics are a t, the column is headed "Statistic" and the next one names each row's.
+    """
     from causalsat.effects.rows import show_value
 
     header: list[str] = []
@@ -52,7 +58,7 @@ def display(table: "EffectTable") -> Display:
     for title, texts in _number_columns(table):
         header.append(title)
         cells.append(texts)
-        numeric.append(True)
+        numeric.append(title != NAMES[COLUMN])
     return Display(header, [list(row) for row in zip(*cells)], numeric, constant)
 
 
@@ -61,7 +67,7 @@ def _number_columns(table: "EffectTable") -> list[tuple[str, list[str]]]:
     columns = [
         (NAMES["estimate"], [show_number(v, decimals) for v in table["estimate"].tolist()]),
         (NAMES["std_error"], [show_number(v, decimals) for v in table["std_error"].tolist()]),
-        (NAMES["statistic"], [show_number(v, 2) for v in table["statistic"].tolist()]),
+        *_statistics(table),
         (NAMES["p_value"], [show_p_value(v) for v in table["p_value"].tolist()]),
         (f"{show_percent(table.level)} interval", _pairs(table["conf_low"], table["conf_high"], decimals)),
     ]
@@ -71,6 +77,14 @@ def _number_columns(table: "EffectTable") -> list[tuple[str, list[str]]]:
     if "p_adjusted" in table.columns:
         columns.append((NAMES["p_adjusted"], [show_p_value(v) for v in table["p_adjusted"].tolist()]))
     return [*columns, (NAMES["n_obs"], [str(v) for v in table["n_obs"].tolist()])]
+
+
+def _statistics(table: "EffectTable") -> list[tuple[str, list[str]]]:
+    """The statistics, and beside them what each is where not all are a t."""
+    texts = [show_number(v, 2) for v in table["statistic"].tolist()]
+    if COLUMN not in table.columns:
+        return [(NAMES["statistic"], texts)]
+    return [(MIXED, texts), (NAMES[COLUMN], [name or MISSING for name in table[COLUMN].tolist()])]
 
 
 def _pairs(low: "np.ndarray", high: "np.ndarray", decimals: int | None) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from causalsat.effects.build import freeze, index_column
 from causalsat.effects.plain import is_missing, plain_column, plain_meta
+from causalsat.effects.statistic_names import needed
 from causalsat.effects.table import EffectTable
 from causalsat.errors import DataError, OptionError
 
@@ -75,7 +76,7 @@ def take_rows(table: EffectTable, rows: ArrayLike) -> EffectTable:
     if positions.size and (positions.min() < -len(table) or positions.max() >= len(table)):
         raise DataError(f"Row {int(positions.max())} was asked for; the table has rows 0 to {len(table) - 1}.")
     positions = positions % max(len(table), 1)
-    columns = {name: values[positions] for name, values in table.columns.items()}
+    columns = needed({name: values[positions] for name, values in table.columns.items()})
     meta = copied(table.meta)
     old = meta.pop("unavailable", {})
     meta["unavailable"] = {str(i): old[str(p)] for i, p in enumerate(positions.tolist()) if str(p) in old}

@@ -9,6 +9,7 @@ import numpy as np
 from causalsat.effects.build import freeze
 from causalsat.effects.carried import Carried
 from causalsat.effects.rows import copied, show_value
+from causalsat.effects.statistic_names import stacked
 from causalsat.effects.table import CORE, EffectTable
 from causalsat.errors import OptionError
 
@@ -31,7 +32,7 @@ def concat(tables: Sequence[EffectTable]) -> EffectTable:
     names = tuple(dict.fromkeys(name for table in tables for name in table.index_names))
     columns = {name: _stacked_index(tables, name) for name in names}
     columns |= {name: np.concatenate([table[name] for table in tables]) for name in CORE}
-    return freeze(names, columns, _meta(tables), _carried(tables))
+    return freeze(names, columns | stacked(tables), _meta(tables), _carried(tables))
 
 
 def _stacked_index(tables: Sequence[EffectTable], name: str) -> np.ndarray:

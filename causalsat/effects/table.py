@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from causalsat.effects.carried import Carried
+from causalsat.effects.statistic_names import COLUMN
 from causalsat.errors import DataError, nearest
 from causalsat.public import public
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 CORE = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high", "n_obs")
 BANDS = ("band_low", "band_high")
 ADJUSTED = "p_adjusted"
-RESERVED = frozenset((*CORE, *BANDS, ADJUSTED))
+RESERVED = frozenset((*CORE, COLUMN, *BANDS, ADJUSTED))
 
 
 @public
@@ -36,9 +37,9 @@ class EffectTable:
     index_names : tuple of str
         Names of the index columns ("adjust", "quantile", ...), which together with ``term`` identify a row.
     columns : dict of str to array (k,)
-        The index columns, then ``term, estimate, std_error, statistic, p_value, conf_low, conf_high, n_obs``, then,
-        after :meth:`joint`, ``band_low, band_high, p_adjusted``. Arrays are read-only; numbers are float64 in the
-        unit of the outcome, ``n_obs`` is int64.
+        The index columns, then ``term, estimate, std_error, statistic, p_value, conf_low, conf_high, n_obs``, then
+        ``statistic_name`` where not every statistic is a t ("chi2(3)"), then, after :meth:`joint`, ``band_low,
+        band_high, p_adjusted``. Arrays are read-only; numbers are float64 in the unit of the outcome, ``n_obs`` int64.
     meta : dict
         Plain JSON-able facts: estimator, estimand, assumptions, level, interval, resampling, warnings, ... An
         undefined number is NaN and its reason stands in ``meta["unavailable"][str(row)][column]``.
@@ -79,6 +80,7 @@ class EffectTable:
         conf: tuple[ArrayLike, ArrayLike] | None = None,
         p_value: ArrayLike | None = None,
         statistic: ArrayLike | None = None,
+        statistic_name: str | Sequence[str] | None = None,
         unavailable: Mapping[int, str] | None = None,
         places: ArrayLike | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -106,12 +108,12 @@ class EffectTable:
             Travel with the table.
         interval : str
             "normal", "percentile", "basic", "bca", "studentized"; any name when ``conf`` is given.
-        conf : pair of array-like (k,), optional
-            Interval ends computed by the estimator itself (kept as given).
-        p_value : array-like (k,), optional
-            p-values computed by the estimator itself (kept as given).
+        conf, p_value : pair of array-like (k,), array-like (k,), optional
+            Interval ends and p-values computed by the estimator itself (kept as given).
         statistic : array-like (k,), optional
             Test statistics when they are not (estimate - null) / std_error.
+        statistic_name : str or sequence (k,) of str, optional
+            What they are: "t" (the default) for that ratio, else with the law: "F(3, 90)", "chi2(3)".
         unavailable : mapping of int to str, optional
             Row number to the reason why its numbers are NaN.
         places : array-like (k, 2), optional
@@ -136,8 +138,8 @@ class EffectTable:
         return build(
             index, term=term, estimate=estimate, std_error=std_error, n_obs=n_obs, level=level, df=df,
             covariance=covariance, draws=draws, influence=influence, interval=interval, conf=conf, p_value=p_value,
-            statistic=statistic, unavailable=unavailable, places=places, meta=meta, acceleration=acceleration,
-            draw_std_error=draw_std_error, null=null,
+            statistic=statistic, statistic_name=statistic_name, unavailable=unavailable, places=places, meta=meta,
+            acceleration=acceleration, draw_std_error=draw_std_error, null=null,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalsat.effects.carried import Carried
+from causalsat.effects.statistic_names import COLUMN
 from causalsat.errors import OptionError, nearest, number, one_of
 from causalsat.inference.intervals import INTERVALS, acceleration, interval
 
@@ -123,7 +124,7 @@ def another_interval(table: "EffectTable", level: float | None, method: str | No
         "conf_low": tests.low,
         "conf_high": tests.high,
     }
-    columns = {n: fresh.get(n, v) for n, v in table.columns.items() if n not in JOINT_COLUMNS}
+    columns = {n: fresh.get(n, v) for n, v in table.columns.items() if n not in (COLUMN, *JOINT_COLUMNS)}
     meta = {n: v for n, v in copied(table.meta).items() if n != "joint"} | {"level": wanted, "interval": kind}
     return assemble(
         table.index_names, columns, meta, table.carried, reasons=given_reasons(table), tests=tests,

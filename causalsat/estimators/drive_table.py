@@ -12,6 +12,8 @@ from causalsat.estimators.drive_options import DriveChoices
 from causalsat.estimators.drive_problem import DriveProblem
 from causalsat.estimators.drive_words import ASSUMPTIONS, COMPLIERS, LIMIT_REASON, PERCENTILE_REASON, estimand_words
 from causalsat.inference.intervals import interval
+from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.iv_sets import SetRow
 from causalsat.inference.seam import Draws
 from causalsat.study.open import Study
 
@@ -43,6 +45,7 @@ class Row:
     draws: np.ndarray | None = None
     null: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
+    statistic_name: str = "t"
 
 
 def build_table(equations: Sequence[Equation], choices: DriveChoices, facts: dict[str, Any]) -> EffectTable:
@@ -65,6 +68,7 @@ def build_table(equations: Sequence[Equation], choices: DriveChoices, facts: dic
         conf=([row.low for row in rows], [row.high for row in rows]),
         p_value=[row.p_value for row in rows],
         statistic=[row.statistic for row in rows],
+        statistic_name=[row.statistic_name for row in rows],
         unavailable={i: row.reason for i, row in enumerate(rows) if row.reason is not None},
         null=choices.null,
         meta=_meta(equations, choices) | facts,
@@ -166,9 +170,24 @@ def set_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
             Row(
                 found.method, found.treatment, found.kind, np.nan, np.nan, found.statistic, found.p_value, low, high,
                 equation.rows.n, reason=found.reason or reason, null=choices.null,
+                statistic_name=_test_name(found, equation.rows, choices),
             )
         )  # fmt: skip
     return rows
+
+
+def _test_name(found: SetRow, rows: IvRows, choices: DriveChoices) -> str:
+    """The statistic of a set's test and its law, on the scale on which it is reported."""
+    if found.method == "clr":
+        return "conditional LR"
+    if found.method == "lm":
+        return f"chi2({rows.p})"
+    if found.kind == "robust":
+        return f"chi2({rows.q})"
+    df = rows.q - rows.p + 1
+    if choices.fine.ar_law == "f":
+        return f"F({df}, {rows.d1})"
+    return "chi2(1)" if df == 1 else f"chi2({df})/{df}"
 
 
 def _drive_kind(

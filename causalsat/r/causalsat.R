@@ -7,7 +7,8 @@
                         "R3dResult", "PanelResult")
 .causalsat_text <- c("term")
 .causalsat_dotted <- c(std_error = "std.error", p_value = "p.value", conf_low = "conf.low", conf_high = "conf.high",
-                       band_low = "band.low", band_high = "band.high", p_adjusted = "p.adjusted", n_obs = "n.obs")
+                       band_low = "band.low", band_high = "band.high", p_adjusted = "p.adjusted", n_obs = "n.obs",
+                       statistic_name = "statistic.name")
 
 .causalsat_table <- function(x) if (inherits(x, "causalsat.EffectTable")) x else x$table
 
