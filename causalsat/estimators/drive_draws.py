@@ -55,11 +55,15 @@ class DriveMoments:
 
     def contributions(self, design: Any) -> np.ndarray:
         """(n, sums); the design is (D (n, m + q + p + 1), omega (n,))."""
-        columns, omega = np.ascontiguousarray(design[0].T), design[1]
-        rows, cols = self.pairs()
-        out = np.empty((omega.size, rows.size + 1))
-        for at, (i, j) in enumerate(zip(rows, cols)):
-            np.multiply(columns[i], columns[j], out=out[:, at])
+        D, omega = design
+        fixed, width = self.m + self.q, D.shape[1]
+        last = range(fixed, width) if self.target == "ols" or self.rescaled else ()
+        spans = [(i, i, fixed) for i in range(fixed)] + [(i, fixed, width) for i in range(fixed)]
+        out = np.empty((omega.size, self.pairs()[0].size + 1))
+        at = 0
+        for i, start, stop in spans + [(i, i, width) for i in last]:
+            np.multiply(D[:, i : i + 1], D[:, start:stop], out=out[:, at : at + stop - start])
+            at += stop - start
         out[:, -1] = 1.0
         return out if np.all(omega == 1.0) else out * omega[:, None]
 

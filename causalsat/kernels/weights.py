@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from causalsat.kernels.threefry import long_words
+
 TILE = 50
 ENUMERATE_BELOW = 12
 _HEADROOM = 8.0  # standard deviations; beyond them the law is wrong with probability below 1e-15 per replicate
@@ -24,8 +26,7 @@ Sampler = Callable[[Array, Array, Any], Array]
 
 def uniform(key: Array, n: int) -> Array:
     """(n,) float64 uniforms on a grid of 2^-53 in [0, 1)."""
-    words = jax.random.bits(key, (n,), jnp.uint64) >> jnp.uint64(11)
-    return words.astype(jnp.float64) * 2.0**-53
+    return (long_words(key, n) >> jnp.uint64(11)).astype(jnp.float64) * 2.0**-53
 
 
 def multinomial(key: Array, replicate: Array, arrays: tuple[Array, Array, Array]) -> Array:
@@ -43,26 +44,35 @@ def multinomial_many(key: Array, replicate: Array, arrays: tuple[Array, Array]) 
     """Multinomial counts of many units without strata: n = sum(real) draws over n units, one uniform word per unit.
 
     Counts of independent Poisson(rate) variables given their total are multinomial, and adding uniform draws keeps
-    them so. The rate lies 8 standard deviations below one, and the missing draws (about 8 sqrt(n)) are added.
+    them so. The rate lies 8 standard deviations below one, and the missing draws (about 8 sqrt(n)) are added. A count
+    above 255 has probability below 1e-500; bytes keep the tile small.
     """
+    return _completed(key, _poisson_counts(key, arrays), arrays)
+
+
+def _poisson_counts(key: Array, arrays: tuple[Array, Array]) -> Array:
+    """(u,) uint8 counts with the rate below one: how many of the law's cumulated probabilities a word reaches."""
     real, n = arrays
-    size = real.shape[0]
-    words_key, extra_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
     rate = 1.0 - _HEADROOM / jnp.sqrt(n)
     steps = jnp.arange(_THRESHOLDS, dtype=jnp.float64)
     mass = jnp.exp(steps * jnp.log(rate) - rate - jax.scipy.special.gammaln(steps + 1.0))
     edges = jnp.minimum(jnp.round(jnp.cumsum(mass) * 2.0**32), 2.0**32 - 1.0).astype(jnp.uint32)
-    pairs = jax.random.bits(words_key, (size // 2,), jnp.uint64)
-    words = jax.lax.bitcast_convert_type(pairs, jnp.uint32).reshape(size)
-    counts = jnp.zeros(size, jnp.int32)
+    pairs = long_words(jax.random.fold_in(key, 0), real.shape[0] // 2)
+    words = jax.lax.bitcast_convert_type(pairs, jnp.uint32).reshape(real.shape[0])
+    counts = jnp.zeros(real.shape, jnp.uint32)
     for j in range(_THRESHOLDS):
-        counts = counts + (words >= edges[j]).astype(jnp.int32)
-    counts = counts * real.astype(jnp.int32)
+        counts = counts + (words >= edges[j]).astype(jnp.uint32)
+    return counts.astype(jnp.uint8)
+
+
+def _completed(key: Array, counts: Array, arrays: tuple[Array, Array]) -> Array:
+    """(u,) uint8 counts with the missing draws added."""
+    real, n = arrays
+    counts = counts * real.astype(jnp.uint8)
     missing = n.astype(jnp.int32) - jnp.sum(counts, dtype=jnp.int32)
-    most = math.ceil(2.0 * _HEADROOM * math.sqrt(size))
-    drawn = jnp.floor(uniform(extra_key, most) * n).astype(jnp.int32)
-    counts = counts.at[drawn].add((jnp.arange(most, dtype=jnp.int32) < missing).astype(jnp.int32))
-    return counts.astype(jnp.float32)  # exact, and half the memory of the tile
+    most = math.ceil(2.0 * _HEADROOM * math.sqrt(real.shape[0]))
+    drawn = jnp.floor(uniform(jax.random.fold_in(key, 1), most) * n).astype(jnp.int32)
+    return counts.at[drawn].add((jnp.arange(most, dtype=jnp.int32) < missing).astype(jnp.uint8))
 
 
 def bayes(key: Array, replicate: Array, arrays: tuple[Array, Array, Array]) -> Array:
@@ -171,8 +181,21 @@ def weight_tile(sampler: Sampler, seed: Array, first: Array, arrays: Any) -> Arr
     def one(number: Array) -> Array:
         return sampler(jax.random.fold_in(seed, number), number, arrays)
 
-    # A replicate of many units at a time keeps its temporaries in cache; side by side they would stream from memory.
-    many = sampler is multinomial_many and arrays[0].shape[0] > _CACHED
-    if many or sampler in (blocks, dependent_grid):
+    if sampler is multinomial_many:
+        return _multinomial_tile(seed, numbers, arrays)
+    if sampler in (blocks, dependent_grid):
         return jax.lax.map(one, numbers)
     return jax.vmap(one)(numbers)
+
+
+def _multinomial_tile(seed: Array, numbers: Array, arrays: tuple[Array, Array]) -> Array:
+    """(50, u) uint8. Two loops, because in one the compiler draws the words a second time for their sum."""
+    keys = jax.vmap(lambda number: jax.random.fold_in(seed, number))(numbers)
+    # A replicate of many units at a time keeps its temporaries in cache; side by side they would stream from memory.
+    each = jax.lax.map if arrays[0].shape[0] > _CACHED else _side_by_side
+    counts = each(lambda key: _poisson_counts(key, arrays), keys)
+    return jax.lax.map(lambda pair: _completed(pair[0], pair[1], arrays), (keys, counts))
+
+
+def _side_by_side(call: Callable[[Array], Array], inputs: Array) -> Array:
+    return jax.vmap(call)(inputs)

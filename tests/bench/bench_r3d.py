@@ -17,8 +17,13 @@ import numpy as np
 
 SHORT = os.environ.get("CAUSALSAT_BENCH_SHORT") == "1"
 M, B, ROUNDS = 99, 3000, 15
-# (units, bandwidth, what is added, wall milliseconds it must stay under on two free cores).
-CASES = [(500, 0.43, "", 50.0), (5_000, 0.31, "", 250.0), (5_000, 0.31, "clusters", 250.0)]
+# (units, bandwidth, what is added, multiplier draws, wall milliseconds it must stay under on two free cores).
+CASES = [
+    (500, 0.43, "", B, 50.0),
+    (5_000, 0.31, "", B, 250.0),
+    (5_000, 0.31, "", 5_000, 300.0),
+    (5_000, 0.31, "clusters", B, 250.0),
+]
 
 
 def sample(n: int, clusters: int = 0) -> dict[str, np.ndarray]:
@@ -38,7 +43,9 @@ def sample(n: int, clusters: int = 0) -> dict[str, np.ndarray]:
     return {"x": x, "Q": Q, "levels": levels, "codes": codes}
 
 
-def plain(data: dict[str, np.ndarray], h: float, seed: int) -> tuple[np.ndarray, np.ndarray, float, float]:
+def plain(
+    data: dict[str, np.ndarray], h: float, seed: int, draws: int = B
+) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Effect, hc2 standard errors, critical value of the band and p of nullity (normal critical values)."""
     x, Q, n = data["x"], data["Q"], data["x"].size
     k = np.maximum(1 - np.abs(x) / h, 0)
@@ -54,13 +61,13 @@ def plain(data: dict[str, np.ndarray], h: float, seed: int) -> tuple[np.ndarray,
     if np.unique(data["codes"]).size < n:
         C = np.stack([np.bincount(data["codes"], C[:, j]) for j in range(M)], axis=1)
     se = np.sqrt((C**2).sum(axis=0))
-    G = np.random.default_rng(seed).standard_normal((B, C.shape[0])) @ C
+    G = np.random.default_rng(seed).standard_normal((draws, C.shape[0])) @ C
     sups = np.sort((np.abs(G) / se).max(axis=1))
     statistic = (np.abs(tau) / se).max()
-    return tau, se, sups[math.ceil(0.95 * (B + 1)) - 1], (1 + (sups >= statistic).sum()) / (B + 1)
+    return tau, se, sups[math.ceil(0.95 * (draws + 1)) - 1], (1 + (sups >= statistic).sum()) / (draws + 1)
 
 
-def ours(data: dict[str, np.ndarray], clustered: bool) -> Callable[..., Any]:
+def ours(data: dict[str, np.ndarray], clustered: bool, draws: int) -> Callable[..., Any]:
     """The library's fit, bands, nullity and homogeneity."""
     from causalsat.estimators.r3d_fit import fit_curves
     from causalsat.estimators.r3d_inference import infer
@@ -71,7 +78,7 @@ def ours(data: dict[str, np.ndarray], clustered: bool) -> Callable[..., Any]:
 
     def call(h: float, **options: Any) -> Any:
         choices = chosen(
-            **{"inference": Bootstrap(n=B, scheme="multiplier"), "tests": ("nullity", "homogeneity"), **options}
+            **{"inference": Bootstrap(n=draws, scheme="multiplier"), "tests": ("nullity", "homogeneity"), **options}
         )
         return infer(design, fit_curves(design, np.full(2, h)), choices)
 
@@ -89,16 +96,18 @@ def clocked(call: Callable[[], object], rounds: int) -> tuple[float, float, floa
     return min(wall), float(np.median(wall)), min(cpu)
 
 
-def case(n: int, h: float, what: str, limit: float) -> bool:
+def case(n: int, h: float, what: str, draws: int, limit: float) -> bool:
     """Answers, then times; whether the gate is met."""
+    from rdrobust import rdrobust
+
     data = sample(n, 100 if what == "clusters" else 0)
-    call = ours(data, what == "clusters")
+    call = ours(data, what == "clusters", draws)
     start = time.perf_counter()
     call(h)
     first = time.perf_counter() - start
-    tau, se, c, _ = plain(data, h, 1)
+    tau, se, c, _ = plain(data, h, 1, draws)
     found = call(h, critical="normal")
-    spread = 4 * math.sqrt(2 * 0.95 * 0.05 / B) / 0.1  # two quantiles of B draws, density at least .1
+    spread = 4 * math.sqrt(2 * 0.95 * 0.05 / draws) / 0.1  # two quantiles of B draws, density at least .1
     raw = found.fit.columns.raw
     np.testing.assert_allclose(raw[0] - raw[1], tau, rtol=1e-8)
     if what != "clusters":  # hc2 of a cluster is CR2, which the plain version does not have
@@ -107,11 +116,13 @@ def case(n: int, h: float, what: str, limit: float) -> bool:
         raise SystemExit(f"critical values {found.curve.critical:.3f} and {c:.3f} are further apart than {spread:.3f}")
     mine = clocked(lambda: call(h), ROUNDS)
     sides = clocked(lambda: call(h).sides(), 5)
-    peer = clocked(lambda: plain(data, h, 1), 3)
+    peer = clocked(lambda: plain(data, h, 1, draws), 3)
+    one, _, _ = clocked(lambda: rdrobust(data["Q"][:, 49], data["x"], h=h, p=2), 5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"  n={n} {what or 'units'}, window {found.n_window.sum()}, M={M}, B={B}: first call {first:.2f} s; fit, bands "
-        f"and 2 tests {mine[0]:.1f} ms (median {mine[1]:.1f}, CPU {mine[2]:.1f}); with bands of both averages "
+        f"  n={n} {what or 'units'}, window {found.n_window.sum()}, M={M}, B={draws}: first call {first:.2f} s; fit, bands "
+        f"and 2 tests {mine[0]:.1f} ms (median {mine[1]:.1f}, CPU {mine[2]:.1f}) = "
+        f"{mine[0] / one:.1f} calls of rdrobust at the same h ({one:.1f} ms); with bands of both averages "
         f"{sides[0]:.1f} ms; plain NumPy {peer[0]:.1f} ms (CPU {peer[2]:.1f}), {peer[2] / mine[2]:.1f} times the CPU; peak {peak:.0f} MiB; gate "
         f"{limit:g} ms"
     )
