@@ -132,7 +132,10 @@ def r3d(
     level : float, default 0.95
         Confidence level in (0, 1).
     inference : Bootstrap, default Bootstrap(n=1999, scheme="multiplier")
-        Scheme "multiplier", "wild", "block", "cluster", "iid", "bayes".
+        Scheme "multiplier", "wild", "block", "cluster", "iid", "bayes". The last three fit again at the bandwidth in
+        use. Draws of "bayes" are stretched to the standard errors and given the t factor, without which nominal 95%
+        bands cover 78% to 92% (n = 100 to 400); resampled counts ("cluster", "iid") have tails of their own instead,
+        and cover 93% to 98%.
     n_boot : int, optional
         Number of draws.
     seed : int, default 0

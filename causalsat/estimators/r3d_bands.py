@@ -25,8 +25,8 @@ class CurveInference:
     draws : np.ndarray
         (B, K) draws centred at zero, before the factor of the t law; NaN rows failed.
     factors : np.ndarray
-        (B, 1) or (B, K): sqrt(df / chi2_df) by which sups and quantiles of |draws| are multiplied; ones for the
-        normal law and for refitted draws.
+        (B, 1) or (B, K) by which sups and quantiles of |draws| are multiplied: sqrt(df / chi2_df), ones for the
+        normal law; times what their spread lacks for Bayesian weights; ones for resampled counts.
     unavailable : dict
         Column to the reason why it has no standard error.
     """
@@ -56,6 +56,20 @@ def order_statistic(sups: np.ndarray, level: float) -> float:
     if fine.size < (1.0 - MAX_FAILED) * sups.size or place > fine.size:
         return math.nan
     return float(np.partition(fine, place - 1)[place - 1])
+
+
+def shortfall(draws: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """(K,) standard errors over standard deviations of the draws (B, K) that did not fail.
+
+    Columns without either take the median of the others.
+    """
+    fine = draws[np.isfinite(draws).all(axis=1)]
+    spread = fine.std(axis=0) if len(fine) > 1 else np.zeros(se.size)
+    known = (spread > 0.0) & (se > 0.0)
+    ratio = se[known] / spread[known]
+    out = np.full(se.size, np.median(ratio) if known.any() else 1.0)
+    out[known] = ratio
+    return out
 
 
 def sups_of(draws: np.ndarray, scale: np.ndarray, factors: np.ndarray, *, one_sided: bool = False) -> np.ndarray:

@@ -27,12 +27,15 @@ class Groups:
         Whether every cluster is one unit.
     kind : str
         "units", "clusters" or "blocks".
+    codes : np.ndarray
+        (g,) what tells clusters apart: their codes, or the positions of units without clusters.
     """
 
     rows: np.ndarray
     starts: np.ndarray
     single: bool
     kind: str
+    codes: np.ndarray
 
     @property
     def g(self) -> int:
@@ -104,7 +107,9 @@ class Contributions:
         return np.asarray(self.plus - self.minus)
 
 
-def contributions(design: Any, fit: R3dFit, residuals: str, bootstrap: Bootstrap, seed: int) -> Contributions:
+def contributions(
+    design: Any, fit: R3dFit, residuals: str, bootstrap: Bootstrap, seed: int, blocks: np.ndarray | None = None
+) -> Contributions:
     """Contributions of clusters to both limits of every column.
 
     Parameters
@@ -120,6 +125,8 @@ def contributions(design: Any, fit: R3dFit, residuals: str, bootstrap: Bootstrap
         Scheme "block" makes equal-area cells over the coordinates the clusters, across the cutoff.
     seed : int
         Origin of the cells.
+    blocks : np.ndarray, optional
+        (n,) cells of the units, laid over more units than these; None lays them here.
 
     Raises
     ------
@@ -133,7 +140,7 @@ def contributions(design: Any, fit: R3dFit, residuals: str, bootstrap: Bootstrap
     FewClustersWarning
         Fewer than 20 clusters in the window.
     """
-    groups = _groups(design, fit, bootstrap, seed)
+    groups = _groups(design, fit, bootstrap, seed, blocks)
     columns = fit.columns
     if columns.by_column:
         bases = _bases_by_column(design, columns, groups, residuals)
@@ -155,15 +162,15 @@ def _summed(groups: Groups, bases: tuple[Basis, ...], errors: np.ndarray, side: 
     return groups.sums(np.column_stack([basis.loadings[side] for basis in bases]) * errors)
 
 
-def _groups(design: Any, fit: R3dFit, bootstrap: Bootstrap, seed: int) -> Groups:
+def _groups(design: Any, fit: R3dFit, bootstrap: Bootstrap, seed: int, blocks: np.ndarray | None) -> Groups:
     weights = fit.columns.weights
     used = (weights > 0.0).any(axis=0) if weights.ndim == 2 else weights > 0.0
     if fit.treatment is not None:
         used = used | (fit.treatment.weights > 0.0)
     rows = np.flatnonzero(used)
-    codes, kind = _codes(design, bootstrap, seed)
+    codes, kind = _codes(design, bootstrap, seed) if blocks is None else (blocks, "blocks")
     if codes is None:
-        return Groups(rows, np.arange(rows.size), True, kind)
+        return Groups(rows, np.arange(rows.size), True, kind, rows)
     _, first, code = np.unique(codes[rows], return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[code.reshape(-1)]
     order = np.argsort(rank, kind="stable")
@@ -179,17 +186,23 @@ def _groups(design: Any, fit: R3dFit, bootstrap: Bootstrap, seed: int) -> Groups
             "independent pieces.",
             FewClustersWarning,
         )
-    return Groups(rows[order], starts, bool(starts.size == rows.size), kind)
+    rows = rows[order]
+    return Groups(rows, starts, bool(starts.size == rows.size), kind, codes[rows[starts]])
+
+
+def blocks_of(lonlat: np.ndarray | None, bootstrap: Bootstrap, seed: int) -> np.ndarray:
+    """(n,) equal-area cells of the places; raises OptionError without places."""
+    from causalsat.study.blocks import spatial_blocks
+
+    if lonlat is None or bootstrap.block_km is None:
+        raise OptionError('Bootstrap(scheme="block") needs coords=, longitude and latitude of the units.')
+    return spatial_blocks(lonlat, bootstrap.block_km, seed)
 
 
 def _codes(design: Any, bootstrap: Bootstrap, seed: int) -> tuple[np.ndarray | None, str]:
     sampling = design.sampling
     if bootstrap.scheme == "block":
-        from causalsat.study.blocks import spatial_blocks
-
-        if sampling.lonlat is None or bootstrap.block_km is None:
-            raise OptionError('Bootstrap(scheme="block") needs coords=, longitude and latitude of the units.')
-        return spatial_blocks(sampling.lonlat, bootstrap.block_km, seed), "blocks"
+        return blocks_of(sampling.lonlat, bootstrap, seed), "blocks"
     if sampling.cluster is not None and bootstrap.scheme == "iid":
         raise OptionError(
             'Bootstrap(scheme="iid") resamples units as if they were independent, but cluster= is given; use '

@@ -10,7 +10,7 @@ from causalsat.inference.resampling import counter_based, run_key
 from causalsat.inference.schemes import bucket
 
 # Replicates are numbered below 2^31, so these streams meet none of their keys.
-_SECOND, _SCALE = 2**31 + 1, 2**31 + 2
+_SECOND, _SCALE, _SETS = 2**31 + 1, 2**31 + 2, 2**31 + 16
 _RANK = 1e-6
 
 
@@ -156,6 +156,29 @@ def chi_square_factors(df: np.ndarray, n: int, seed: int) -> np.ndarray:
     factors = np.ones((n, values.size))
     factors[:, ~np.isnan(values)] = np.sqrt(half / special.gammaincinv(half[None, :], levels[:, None]))
     return factors if half.size == 1 and not np.isnan(fine).any() else factors[:, code.reshape(-1)]
+
+
+def seed_of_set(seed: int, number: int) -> int:
+    """Seed of one of several sets of units: the run's own for the first, else one keyed by (seed, number).
+
+    The key of the run is folded with the number, and its words make the seed: neighbouring seeds of runs share no
+    stream between their sets.
+
+    Examples
+    --------
+    >>> seed_of_set(7, 0), seed_of_set(0, 1) == seed_of_set(1, 0)
+    (7, False)
+    """
+    if number == 0:
+        return seed
+    import jax
+
+    from causalsat.kernels.precision import float64
+
+    with float64(), counter_based():
+        words = np.asarray(jax.random.key_data(jax.random.fold_in(run_key(seed), _SETS + number))).tolist()
+    # 53 bits: every such seed is a whole number in floating point too.
+    return int(words[0] & 0x1FFFFF) << 32 | int(words[1])
 
 
 def law_of(bootstrap: Bootstrap) -> str:

@@ -8,7 +8,9 @@ import numpy as np
 
 from causalsat.estimators.r3d_bandwidth import BandwidthReport, select_bandwidth, treatment_bandwidth
 from causalsat.estimators.r3d_compat import compat_fit, compat_infer
+from causalsat.estimators.r3d_contributions import blocks_of
 from causalsat.estimators.r3d_design import R3dDesign
+from causalsat.estimators.r3d_draws import seed_of_set
 from causalsat.estimators.r3d_fit import R3dFit, fit_curves
 from causalsat.estimators.r3d_functional_columns import FunctionalColumns, functional_columns
 from causalsat.estimators.r3d_functional_names import parsed_functionals
@@ -69,8 +71,10 @@ class R3dEstimate:
         return int(((weights[column] if weights.ndim == 2 else weights) > 0.0).sum())
 
 
-def estimate(design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Progress) -> R3dEstimate:
-    """Fit one set of units."""
+def estimate(
+    design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Progress, blocks: np.ndarray | None = None
+) -> R3dEstimate:
+    """Fit one set of units; ``blocks`` (n,) are theirs where spatial blocks span several sets."""
     h, selected = outcome_bandwidth(design, choices)
     h_treatment, selected_treatment = first_stage_bandwidth(design, choices, h)
     functionals = parsed_functionals(choices.functionals, choices.thresholds)
@@ -80,7 +84,7 @@ def estimate(design: R3dDesign, choices: R3dChoices, cutoff: str, progress: Prog
             design, h, estimator=choices.estimator, kernel=choices.kernel, order=choices.order,
             h_treatment=h_treatment, extra=columns.values,
         )  # fmt: skip
-        inference = infer(design, fit, choices, progress=progress)
+        inference = infer(design, fit, choices, progress=progress, blocks=blocks)
     else:
         fit = compat_fit(design, h, choices, h_treatment=h_treatment, extra=columns.values)
         inference = compat_infer(design, fit, choices, progress=progress)
@@ -149,11 +153,28 @@ def refitted(found: R3dEstimate, choices: R3dChoices, **changes: Any) -> R3dEsti
 def _every(
     sets: Sequence[tuple[str, R3dDesign]], choices: R3dChoices, progress: Progress
 ) -> tuple[R3dEstimate, ...]:  # fmt: skip
-    """Every set of units, each with its own seed, with warnings of bandwidths and draws."""
+    """Every set of units, each with its own streams, with warnings of bandwidths and draws."""
     warn_draws(choices.bootstrap.n)
     found = []
+    blocks = _blocks([design for _, design in sets], choices)
     for k, (cutoff, design) in enumerate(sets):
-        found.append(estimate(design, replace(choices, seed=choices.seed + k), cutoff, progress))
+        own = replace(choices, seed=seed_of_set(choices.seed, k))
+        found.append(estimate(design, own, cutoff, progress, blocks[k]))
         warn_widths(found[-1].h, design.x, design.treated)
         warn_donut(choices.donut, found[-1].h)
     return tuple(found)
+
+
+def _blocks(designs: Sequence[R3dDesign], choices: R3dChoices) -> list[np.ndarray | None]:
+    """Spatial blocks of every set: those of all units, so that a block is the same piece of land at every cutoff."""
+    if choices.bootstrap.scheme != "block":
+        return [None] * len(designs)
+    every = designs[0]
+    codes = blocks_of(every.sampling.lonlat, choices.bootstrap, choices.seed)
+    return [codes[unit_positions(every, own)] for own in designs]
+
+
+def unit_positions(every: R3dDesign, some: R3dDesign) -> np.ndarray:
+    """(n,) where the units of one set stand among all."""
+    order = np.argsort(every.rows)
+    return np.asarray(order[np.searchsorted(every.rows[order], some.rows)])

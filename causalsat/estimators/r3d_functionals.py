@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import DataError
+from causalsat.estimators.r3d_bands import shortfall
 from causalsat.estimators.r3d_fit import R3dFit, monotone
 from causalsat.estimators.r3d_functional_columns import MIDPOINTS, FunctionalColumns, levels_of
 from causalsat.estimators.r3d_functional_names import POSITIVE, Functional
@@ -32,6 +33,8 @@ class SideDraws:
         (K,) standard errors of the effects and their degrees of freedom (inf: the normal law).
     factors : np.ndarray
         (B, 1) or (B, K), sqrt(df / chi-squared) by which draws are multiplied.
+    lacking : float
+        What the draws' spread must be multiplied by (Bayesian weights; it is part of the factors).
     """
 
     sides: Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -39,6 +42,7 @@ class SideDraws:
     std_error: np.ndarray
     df: np.ndarray
     factors: np.ndarray
+    lacking: float = 1.0
 
     def factor(self, k: int) -> np.ndarray:
         """(B,) factors of column k."""
@@ -52,12 +56,14 @@ def side_draws(inference: Any) -> SideDraws:
     if any(part.factors.shape[1] > 1 for part in both):
         factors = np.concatenate([np.broadcast_to(part.factors, part.draws.shape) for part in both], axis=1)
     df = np.concatenate([part.df for part in both])
+    bayes = inference.choices.bootstrap.scheme == "bayes"
     return SideDraws(
         sides=inference.side_draws,
         effect=np.concatenate([part.draws for part in both], axis=1),
         std_error=np.concatenate([part.se for part in both]),
         df=np.full(df.size, np.inf) if inference.choices.critical == "normal" else df,
         factors=factors,
+        lacking=float(np.median(shortfall(inference.curve.draws, inference.curve.se))) if bayes else 1.0,
     )
 
 
@@ -314,7 +320,7 @@ def _curve_row(f: Functional, context: _Context) -> FunctionalRow:
     if failed > MAX_FAILED * spread.size or fine.size < 2:
         reason = f"{failed} of {spread.size} draws have no value (more than 10%)"
         return FunctionalRow(f.name, estimate, above=above, below=below, reason=reason, note=note, draws=moved)
-    se = float(np.nanstd(moved, ddof=1))
+    se = float(np.nanstd(moved, ddof=1)) * context.draws.lacking
     if not se > _EXACT * max(abs(above), abs(below)):
         reason = "its draws do not vary"
         return FunctionalRow(f.name, estimate, above=above, below=below, reason=reason, note=note, draws=moved)

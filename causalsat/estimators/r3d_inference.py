@@ -13,7 +13,7 @@ import numpy as np
 
 from causalsat.errors import WeakFirstStageWarning, warn
 from causalsat.estimators.r3d_ar import RobustSets, robust_sets
-from causalsat.estimators.r3d_bands import CurveInference, curve_inference, reach_of
+from causalsat.estimators.r3d_bands import CurveInference, curve_inference, reach_of, shortfall
 from causalsat.estimators.r3d_contributions import Contributions, contributions
 from causalsat.estimators.r3d_df import degrees, merged_degrees
 from causalsat.estimators.r3d_draws import Multipliers, chi_square_factors, law_of, multipliers
@@ -130,7 +130,7 @@ class R3dInference:
             draws = self.side_draws()[side][:, :m]
             out.append(
                 curve_inference(
-                    self.fit.curves[side], se, df, draws, _factors(df, self.choices, draws.shape[0]),
+                    self.fit.curves[side], se, df, draws, _factors(df, self.choices, draws, se),
                     level=self.choices.level, critical=self.choices.critical, band=self.choices.band, live=live,
                     reason=_TIED,
                 )
@@ -147,7 +147,9 @@ class _Jump(NamedTuple):
     live: bool
 
 
-def infer(design: Any, fit: R3dFit, choices: R3dChoices, *, progress: Progress = False) -> R3dInference:
+def infer(
+    design: Any, fit: R3dFit, choices: R3dChoices, *, progress: Progress = False, blocks: np.ndarray | None = None
+) -> R3dInference:
     """Uncertainty of a fit at its bandwidths.
 
     Units (or clusters, or blocks) are independent; bandwidths are held fixed. Contributions of both sides, and of the
@@ -163,6 +165,8 @@ def infer(design: Any, fit: R3dFit, choices: R3dChoices, *, progress: Progress =
         ``residuals``, ``bootstrap``, ``critical``, ``band``, ``tests``, ``test_range``, ``level``, ``seed``.
     progress : bool or callable, optional
         Progress bar of refits.
+    blocks : np.ndarray, optional
+        (n,) spatial blocks laid over more units than these, scheme "block".
 
     Raises
     ------
@@ -176,7 +180,7 @@ def infer(design: Any, fit: R3dFit, choices: R3dChoices, *, progress: Progress =
     FewClustersWarning, WeakFirstStageWarning
         Fewer than 20 clusters; a first stage under 3.2 standard errors.
     """
-    C = contributions(design, fit, choices.residuals, choices.bootstrap, choices.seed)
+    C = contributions(design, fit, choices.residuals, choices.bootstrap, choices.seed, blocks)
     jump = _first_stage(fit, C)
     merged, live = _merged(fit, C, jump)
     drawn, numerator, of_jump = _draws(design, fit, C, jump, live, choices, progress)
@@ -209,7 +213,7 @@ def _curves(
     if fit.treatment is not None:
         shifts = shifts / fit.first_stage
     df, se = _effect_degrees(fit, C, jump, effects), np.sqrt((merged[0] ** 2).sum(axis=0))
-    factors = _factors(df, choices, shifts.shape[0])
+    factors = _factors(df, choices, shifts, se)
 
     def part(columns: slice, band: str | None) -> CurveInference:
         return curve_inference(
@@ -333,10 +337,20 @@ def _effect_degrees(fit: R3dFit, C: Contributions, jump: _Jump | None, effects: 
     return out
 
 
-def _factors(df: np.ndarray, choices: R3dChoices, n: int) -> np.ndarray:
-    if choices.critical != "t" or choices.bootstrap.scheme in SCHEMES:
+def _factors(df: np.ndarray, choices: R3dChoices, draws: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """(B, 1) or (B, K) factors of draws whose standard errors are ``se``.
+
+    Refits under resampled counts meet nearly singular windows, and their long tails do what the t law does. Bayesian
+    weights are never zero: their draws have tails and a spread that ignore leverage, and need both.
+    """
+    n, scheme = draws.shape[0], choices.bootstrap.scheme
+    if scheme in SCHEMES and scheme != "bayes":
         return np.ones((n, 1))
-    return chi_square_factors(df, n, choices.seed)
+    factors = np.ones((n, 1)) if choices.critical != "t" else chi_square_factors(df, n, choices.seed)
+    if scheme != "bayes":
+        return factors
+    lacking = shortfall(draws, se)
+    return factors * (lacking[None, :] if factors.shape[1] > 1 else float(np.median(lacking)))
 
 
 def _first_stage_inference(
@@ -345,9 +359,9 @@ def _first_stage_inference(
     if jump is None:
         return None
     own = np.zeros((n, 1)) if draws is None else draws[:, None]
-    df = np.array([jump.df])
+    df, se = np.array([jump.df]), np.array([jump.se])
     return curve_inference(
-        np.array([jump.value]), np.array([jump.se]), df, own, _factors(df, choices, n), level=choices.level,
+        np.array([jump.value]), se, df, own, _factors(df, choices, own, se), level=choices.level,
         critical=choices.critical, band=None, live=np.array([jump.live]), reason=_EXACT,
     )  # fmt: skip
 

@@ -17,6 +17,11 @@ DRAWS_REASON = (
     "the draws are centred at the estimate and lack the factor of the t law; intervals of r3d are t intervals, bands "
     "come from the draws' suprema."
 )
+BETWEEN_CUTOFFS = (
+    "Between cutoffs, standard errors of contrasts count the units, clusters or blocks that cutoffs share. The draws of "
+    "each cutoff are made apart: joint() over rows of several cutoffs has bands on the wide side, and joint() of "
+    "contrasts between cutoffs takes them as independent."
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
         "h_treatment": None if first.h_treatment is None else _widths(first.h_treatment),
         "bandwidth": "given" if first.selected is None else first.selected.notes(),
         "anderson_rubin": {one.cutoff: _sets(one) for one in found} if inference.sets else None,
-        "findings": findings(first),
+        "findings": findings(first) + ([BETWEEN_CUTOFFS] if len(found) > 1 else []),
         "residuals": inference.residuals,
         "df": float(np.nanmedian(inference.curve.df)),
         "n_window": {"right": int(inference.n_window[0]), "left": int(inference.n_window[1])},

@@ -315,7 +315,26 @@ def test_refitted_draws_are_fits_under_the_weights(scheme):
         np.testing.assert_allclose(right[b], shift[0], rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(left[b], shift[1], rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(found.draws, right - left, atol=1e-12)
-    assert (found.curve.factors == 1).all() and found.notes["refit"] and found.n_failed == {}
+    assert found.notes["refit"] and found.n_failed == {}
+    assert (found.curve.factors == 1).all() == (scheme != "bayes")
+
+
+@pytest.mark.parametrize(("h", "estimator"), [(H, "frechet"), (np.array([[0.6, 0.8], [0.7, 0.5]]), "pointwise")])
+def test_bands_of_bayesian_weights_are_as_wide_as_those_of_multipliers(h, estimator):
+    design = simulated(n=160, m=2 if estimator == "pointwise" else 7)
+    fit = fit_curves(design, h, estimator=estimator)
+    bayes, multiplier = (
+        infer(design, fit, chosen(inference=Bootstrap(n=1999, scheme=name))) for name in ("bayes", "multiplier")
+    )
+    # Bayesian weights alone leave the spread of the draws a tenth short of the standard errors.
+    assert (bayes.draws.std(axis=0) < 0.95 * bayes.se).all()
+    np.testing.assert_array_equal(bayes.se, multiplier.se)
+    np.testing.assert_allclose(bayes.curve.scaled().std(axis=0), multiplier.curve.scaled().std(axis=0), rtol=0.06)
+    assert bayes.curve.critical == pytest.approx(multiplier.curve.critical, rel=0.08)
+    for one, other in zip(bayes.sides(), multiplier.sides(), strict=True):
+        assert one.critical == pytest.approx(other.critical, rel=0.08)
+    for one, other in zip(bayes.tests, multiplier.tests, strict=True):
+        assert one.critical_value == pytest.approx(other.critical_value, rel=0.15)
 
 
 def test_refitted_draws_of_columns_with_their_own_bandwidths_and_of_a_treatment():
