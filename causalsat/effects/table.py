@@ -104,8 +104,8 @@ class EffectTable:
             Level of the intervals, inside (0, 1).
         df : float or array-like (k,), optional
             Degrees of freedom of the t law; None or inf takes the normal law.
-        covariance, draws, influence : array-like (k, k), (b, k), (n, k), optional
-            Travel with the table.
+        covariance, draws, influence, places : array-like (k, k), (b, k), (n, k), (k, 2), optional
+            Travel with the table; places are longitude and latitude in degrees.
         interval : str
             "normal", "percentile", "basic", "bca", "studentized"; any name when ``conf`` is given.
         conf, p_value : pair of array-like (k,), array-like (k,), optional
@@ -116,8 +116,6 @@ class EffectTable:
             What they are: "t" (the default) for that ratio, else with the law: "F(3, 90)", "chi2(3)".
         unavailable : mapping of int to str, optional
             Row number to the reason why its numbers are NaN.
-        places : array-like (k, 2), optional
-            Longitude, latitude in degrees.
         meta : mapping, optional
             Plain facts; ``level``, ``interval`` and ``unavailable`` are filled in here. ``refused_intervals`` names
             interval methods that would be wrong for these rows ("joint" for simultaneous bands), with the reason.
@@ -235,10 +233,8 @@ class EffectTable:
 
         Parameters
         ----------
-        level : float, optional
-            None keeps the level of the table.
-        method : str, optional
-            "normal", "percentile", "basic", "bca", "studentized"; None keeps the method.
+        level, method : float, str, optional
+            None keeps those of the table; methods are "normal", "percentile", "basic", "bca", "studentized".
         """
         from causalsat.effects.uncertainty import another_interval
 
@@ -328,11 +324,16 @@ class EffectTable:
 
         return markdown(self)
 
-    def to_latex(self, *, caption: str | None = None, label: str | None = None, notes: bool = True) -> str:
-        """A booktabs ``tabular`` with its notes; a ``table`` around it when there is a caption or a label."""
+    def to_latex(
+        self, *, caption: str | None = None, label: str | None = None, notes: bool = True, longtable: bool | None = None
+    ) -> str:
+        """A booktabs ``tabular`` with its notes; a ``table`` around it when there is a caption or a label.
+
+        ``longtable`` breaks it across pages; None does so beyond 40 rows (``.where(quantile=[0.1, 0.9])`` takes some).
+        """
         from causalsat.effects.render_latex import latex
 
-        return latex(self, caption, label, notes)
+        return latex(self, caption, label, notes, longtable)
 
     def to_html(self, *, caption: str | None = None, notes: bool = True) -> str:
         """A ``table`` element without style or script, then its notes; every text escaped."""
