@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+MAX_BINS = 400
+ON_EDGE = 1e-9
+# Values nearer than this share of the largest differ by the rounding of a subtracted cutoff only.
+SAME_VALUE = 1e-11
+
+
 @dataclass(frozen=True)
 class Curve:
     """A curve over quantile levels with its pointwise interval and uniform band; arrays (M,), NaN where unavailable."""
@@ -37,6 +43,15 @@ class Scatter:
     fit_y: np.ndarray
     h: tuple[float, float]
     name: str
+
+
+@dataclass(frozen=True, eq=False)
+class RunningBins:
+    """Bins of the running variable less cutoff: edges (m + 1,), one of them 0, units in each (m,) int64, the width."""
+
+    edges: np.ndarray
+    counts: np.ndarray
+    width: float
 
 
 def plot_effect(curve: Curve, title: str = "", ax: "Axes | None" = None) -> "Axes":
@@ -118,20 +133,83 @@ def plot_bandwidths(
     return ax
 
 
-def plot_running(x: np.ndarray, windows: tuple[float, float], title: str = "", ax: "Axes | None" = None) -> "Axes":
-    """Histogram of the running variable whose bins never straddle the cutoff, window shaded."""
+def running_bins(x: np.ndarray, right: np.ndarray | None = None) -> RunningBins:
+    """Histogram of the running variable in bins of one width, counted from the cutoff, so that none holds both sides.
+
+    The width is McCrary's, b = 2 sd(x) n^(-1/2) over all n units. It is doubled until 400 bins hold the sample, more
+    than a page shows, and, where units share values (fewer distinct values than half the units), rounded up to a whole
+    multiple of the smallest gap between values, so that every bin holds equally many possible values.
+
+    Parameters
+    ----------
+    x : ndarray (n,) float64
+        Running variable less cutoff, its own unit.
+    right : ndarray (n,) bool, optional
+        Units that count as right of the cutoff; None takes x >= 0. When units at zero count as left, bins hold their
+        upper edges, else their lower ones.
+
+    References
+    ----------
+    McCrary (2008), "Manipulation of the running variable in the regression discontinuity design: a density test",
+    section 3.
+
+    Examples
+    --------
+    >>> bins = running_bins(np.array([-1.0, -0.5, 0.0, 0.5]))
+    >>> bins.edges.round(2).tolist(), bins.counts.tolist()
+    ([-1.29, -0.65, 0.0, 0.65], [1, 1, 2])
+    """
+    own = x >= 0.0 if right is None else right
+    width = _bin_width(x)
+    position = x / width
+    # A value on an edge is a whole number only up to rounding; without this, lattice values would jump bins.
+    whole = np.rint(position)
+    position = np.where(np.abs(position - whole) <= ON_EDGE * np.maximum(np.abs(whole), 1.0), whole, position)
+    upper = bool((~own & (whole == 0.0) & (position == 0.0)).any())
+    at = (np.ceil(position) - 1.0 if upper else np.floor(position)).astype(np.int64)
+    at = np.where(own, np.maximum(at, 0), np.minimum(at, -1))
+    first, last = min(int(at.min()), -1), max(int(at.max()), 0)
+    counts = np.bincount(at - first, minlength=last - first + 1)
+    return RunningBins(width * np.arange(first, last + 2), counts, width)
+
+
+def _bin_width(x: np.ndarray) -> float:
+    scale = float(np.abs(x).max())
+    width = 2.0 * float(np.std(x, ddof=1)) / np.sqrt(x.size) if x.size > 1 else scale
+    if not width > 0.0:
+        return scale or 1.0
+    while (x.max() - x.min()) / width > MAX_BINS - 2:
+        width *= 2.0
+    gaps = np.diff(np.unique(x))
+    gaps = gaps[gaps > SAME_VALUE * scale]
+    if gaps.size + 1 < 0.5 * x.size:
+        # Over the whole range a gap is known better than from two neighbours.
+        span = float(x.max() - x.min())
+        gap = span / np.rint(span / gaps.min())
+        width = gap * max(1.0, np.ceil(width / gap - 1e-6))
+    return float(width)
+
+
+def plot_running(
+    x: np.ndarray,
+    windows: tuple[float, float],
+    title: str = "",
+    ax: "Axes | None" = None,
+    right: np.ndarray | None = None,
+) -> "Axes":
+    """Histogram of the running variable (:func:`running_bins`), window shaded; ``windows`` are (right, left)."""
     ax = new_axes(7.2, 3.6) if ax is None else ax
-    n_bins = max(10, min(60, int(np.sqrt(x.size))))
-    width = (x.max() - x.min()) / n_bins
-    edges = np.concatenate([-width * np.arange(int(np.ceil(-x.min() / width)), 0, -1), [0.0]])
-    edges = np.concatenate([edges, width * np.arange(1, int(np.ceil(x.max() / width)) + 1)])
-    counts, _ = np.histogram(x, edges)
-    colours = [COLOURS[1] if left < 0.0 else COLOURS[0] for left in edges[:-1]]
-    ax.bar(edges[:-1], counts, width=width, align="edge", color=colours, alpha=0.7, edgecolor="white")
+    bins = running_bins(x, right)
+    colours = [COLOURS[1] if left < 0.0 else COLOURS[0] for left in bins.edges[:-1]]
+    line = 0.6 if bins.counts.size <= 100 else 0.0
+    ax.bar(
+        bins.edges[:-1], bins.counts, width=bins.width, align="edge", color=colours, alpha=0.7, edgecolor="white",
+        linewidth=line,
+    )  # fmt: skip
     ax.axvspan(-windows[1], windows[0], color=GREY, alpha=0.15, linewidth=0)
     ax.axvline(0.0, color="black", linewidth=0.8)
     ax.set_xlabel("running variable minus cutoff")
-    ax.set_ylabel("units")
+    ax.set_ylabel(f"units per bin of {bins.width:.3g}")
     ax.set_title(title, fontsize="medium")
     _quiet(ax, "y")
     return ax
