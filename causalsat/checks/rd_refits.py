@@ -93,6 +93,7 @@ def bandwidth_check(
     kernels: Sequence[str] = ("triangular", "epanechnikov", "uniform"),
     orders: Sequence[int] = (1, 2),
     factors: Sequence[float] = FACTORS,
+    note: str = "",
 ) -> CheckResult:
     """Check "bandwidth": the effect does not hang on the window, the kernel or the order.
 
@@ -104,6 +105,8 @@ def bandwidth_check(
         Of the estimate itself.
     kernels, orders, factors : sequence
         The grid.
+    note : str
+        What is to be said of the bandwidth in use: that it was widened.
 
     Returns
     -------
@@ -136,6 +139,8 @@ def bandwidth_check(
     )
     if not passed:
         text += " The estimate depends on the window: plot it against h before quoting it."
+    if note:
+        text += f" As to the bandwidth itself: {note}."
     return CheckResult("bandwidth", passed, float(distance[worst]), text, table)
 
 

@@ -135,7 +135,7 @@ def r3d(
         Scheme "multiplier", "wild", "block", "cluster", "iid", "bayes". The last three fit again at the bandwidth in
         use. Draws of "bayes" are stretched to the standard errors and given the t factor, without which nominal 95%
         bands cover 78% to 92% (n = 100 to 400); resampled counts ("cluster", "iid") have tails of their own instead,
-        and cover 93% to 98%.
+        and cover 90% to 98%.
     n_boot : int, optional
         Number of draws.
     seed : int, default 0
@@ -157,7 +157,7 @@ def r3d(
     Raises
     ------
     SingularWindowError
-        A bandwidth whose window cannot carry the polynomial.
+        A given bandwidth whose window cannot carry the polynomial; a selected one is widened instead.
     DataError, OptionError
         Data or options that cannot be used.
 

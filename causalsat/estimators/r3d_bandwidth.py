@@ -1,5 +1,6 @@
 """Bandwidths of `r3d` chosen from the data: pilots, regularised curvature, one for all quantiles or one for each."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ class BandwidthReport:
     h : np.ndarray
         (2,) one bandwidth for all quantiles, or (2, M).
     h_mse : np.ndarray
-        The same before the coverage rule (equal to ``h`` without it).
+        The same before the coverage rule and before windows too thin for the estimate were widened.
     b : np.ndarray
         Pilot bandwidth of the derivative s + 1, shaped like ``h``.
     d : np.ndarray or None
@@ -41,7 +42,9 @@ class BandwidthReport:
     capped : tuple of str
         Which of c, d, b, h reached the largest |x|.
     widened : tuple of dict
-        Pilot windows that held too few distinct values: name, side, from, to.
+        Windows that held too few distinct values and grew to the smallest that holds enough: bandwidth, side, from,
+        to. Pilots c and b need s + 4 of them a side, ``h`` needs p + 3 for an estimate of order p, where a side has
+        them.
     n_window : np.ndarray
         (2,) units with positive weight at ``h`` (the median over quantiles).
     n_effective : np.ndarray
@@ -100,6 +103,7 @@ def select_bandwidth(
     *,
     kernel: str = "triangular",
     residuals: str = "hc2",
+    order: int | None = None,
 ) -> BandwidthReport:
     """Bandwidth that minimises the estimated mean squared error of the jump.
 
@@ -129,13 +133,15 @@ def select_bandwidth(
         "triangular", "epanechnikov" or "uniform".
     residuals : str
         "hc0", "hc1", "hc2" or "hc3"; with clusters CR0, CR1, CR2 or CR3 of each side.
+    order : int, optional
+        Degree of the estimate, whose windows are widened where they cannot carry it; None takes the rule's.
 
     Raises
     ------
     DataError
         Columns that are not finite.
     SingularWindowError
-        A side with too few distinct values of x for the pilot regressions.
+        A side with too few distinct values of x for the pilot regressions, or for the estimate at any bandwidth.
     NumericalError
         A pilot regression on nearly tied values of x.
     """
@@ -154,7 +160,7 @@ def select_bandwidth(
     b = search.widen("b", search.stage("b", s + 1, s + 1, c, b_from, rule.regularization)[0])
     h_mse, v, bias, r = search.stage("h", s, 0, c, b, rule.regularization)
     shrink = search.n ** (-s / ((2.0 * s + 3.0) * (s + 3.0))) if rule.coverage else 1.0
-    h = h_mse * shrink
+    h = search.workable(h_mse * shrink, s if order is None else order)
     n_window, n_effective = search.sizes(h)
     return BandwidthReport(
         rule, kernel, residuals, h, h_mse, b, d, c, v, bias, r, tuple(search.capped), tuple(search.widened),
@@ -173,12 +179,13 @@ def treatment_bandwidth(
     *,
     kernel: str = "triangular",
     residuals: str = "hc2",
+    order: int | None = None,
 ) -> tuple[np.ndarray, BandwidthReport | None]:
     """Bandwidth of the treatment of a fuzzy design: the scalar rule on T, or ``h`` where T is constant on each side.
 
     Parameters
     ----------
-    x, right, omega, groups, kernel, residuals
+    x, right, omega, groups, kernel, residuals, order
         As in `select_bandwidth`.
     treatment : np.ndarray
         (n,) treatment, 0/1 or a share.
@@ -200,7 +207,7 @@ def treatment_bandwidth(
         h = np.asarray(h, dtype=np.float64)
         return (np.median(h, axis=1) if h.ndim == 2 else h), None
     report = select_bandwidth(
-        x, right, values[:, None], np.ones(1), omega, groups, rule, kernel=kernel, residuals=residuals
+        x, right, values[:, None], np.ones(1), omega, groups, rule, kernel=kernel, residuals=residuals, order=order
     )
     return report.h.reshape(2, -1)[:, 0], report
 
@@ -277,17 +284,29 @@ class _Search:
     def widen(self, name: str, h: np.ndarray) -> np.ndarray:
         """Bandwidths that hold at least s + 4 distinct values of x on each side."""
         need = self.rule.order + 4
+        common = self.common and not name.startswith("h_B")
+        return self._widened(name, h, lambda side, one: side.held(one) >= need, lambda side: side.least(need), common)
+
+    def workable(self, h: np.ndarray, order: int) -> np.ndarray:
+        """Bandwidths whose windows carry the estimate's polynomial."""
+        return self._widened(
+            "h", h, lambda side, one: side.carries(one, order), lambda side: side.least_for(order), self.common
+        )
+
+    def _widened(
+        self, name: str, h: np.ndarray, enough: Callable[[Side, float], bool], least: Callable[[Side], float],
+        common: bool,
+    ) -> np.ndarray:  # fmt: skip
         wide = h.copy()
         for at, side in enumerate(self.sides):
-            least = side.least(need)
-            short = np.array([side.held(float(one)) < need for one in h[at].ravel()]).reshape(h[at].shape)
+            values, code = np.unique(h[at], return_inverse=True)
+            short = ~np.array([enough(side, float(one)) for one in values])[code.reshape(h[at].shape)]
             if not short.any():
                 continue
-            self.widened.append({"bandwidth": name, "side": side.name, "from": float(h[at].min()), "to": least})
-            wide[at] = np.where(short, least, h[at])
-        if self.common and not name.startswith("h_B"):
-            wide = np.broadcast_to(wide.max(axis=0), wide.shape).copy()
-        return wide
+            to = least(side)
+            self.widened.append({"bandwidth": name, "side": side.name, "from": float(h[at].min()), "to": to})
+            wide[at] = np.where(short, np.maximum(to, h[at]), h[at])
+        return np.broadcast_to(wide.max(axis=0), wide.shape).copy() if common else wide
 
     def stage(
         self, name: str, order: int, nu: int, h_v: np.ndarray, h_b: np.ndarray, rho: float

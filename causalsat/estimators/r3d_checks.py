@@ -24,6 +24,7 @@ from causalsat.errors import DataError, NumericalError, OptionError, nearest
 from causalsat.estimators.r3d_design import R3dDesign, open_design
 from causalsat.estimators.r3d_estimate import R3dEstimate, estimate, refitted
 from causalsat.estimators.r3d_fit import R3dFit, fit_columns
+from causalsat.estimators.r3d_guards import widened_text
 from causalsat.estimators.r3d_inference import infer
 from causalsat.estimators.r3d_options import R3dChoices
 from causalsat.inference.options import Bootstrap
@@ -202,7 +203,10 @@ def _bandwidths(
             order=order,
         )  # fmt: skip
 
-    return bandwidth_check(run, kernel=choices.kernel, order=choices.order, factors=factors, orders=orders)
+    widened = "" if found.selected is None else widened_text(found.selected.widened)
+    return bandwidth_check(
+        run, kernel=choices.kernel, order=choices.order, factors=factors, orders=orders, note=widened
+    )  # fmt: skip
 
 
 def _small_units(found: R3dEstimate, choices: R3dChoices) -> CheckResult:

@@ -15,7 +15,14 @@ from causalsat.estimators.r3d_fit import R3dFit, fit_curves
 from causalsat.estimators.r3d_functional_columns import FunctionalColumns, functional_columns
 from causalsat.estimators.r3d_functional_names import parsed_functionals
 from causalsat.estimators.r3d_functionals import FunctionalRow, functional_rows, side_draws
-from causalsat.estimators.r3d_guards import guard_groups, guard_widths, warn_donut, warn_draws, warn_widths
+from causalsat.estimators.r3d_guards import (
+    guard_groups,
+    guard_widths,
+    warn_donut,
+    warn_draws,
+    warn_widened,
+    warn_widths,
+)
 from causalsat.estimators.r3d_inference import R3dInference, infer
 from causalsat.estimators.r3d_options import Bandwidth, R3dChoices
 from causalsat.progress import Progress
@@ -108,8 +115,9 @@ def outcome_bandwidth(design: R3dDesign, choices: R3dChoices) -> tuple[np.ndarra
         return choices.bandwidth, None
     report = select_bandwidth(
         design.x, design.treated, design.Q, design.cells, design.omega, design.sampling.cluster, choices.bandwidth,
-        kernel=choices.kernel, residuals=choices.residuals,
+        kernel=choices.kernel, residuals=choices.residuals, order=choices.order,
     )  # fmt: skip
+    warn_widened(report.widened)
     return report.h, report
 
 
@@ -126,10 +134,13 @@ def first_stage_bandwidth(
         rule = choices.bandwidth
     if isinstance(rule, np.ndarray):
         return rule, None
-    return treatment_bandwidth(
+    found, report = treatment_bandwidth(
         design.x, design.treated, design.treatment, design.omega, design.sampling.cluster,
-        rule, h, kernel=choices.kernel, residuals=choices.residuals,
+        rule, h, kernel=choices.kernel, residuals=choices.residuals, order=choices.order,
     )  # fmt: skip
+    if report is not None:
+        warn_widened(report.widened, "treatment")
+    return found, report
 
 
 def estimates(design: R3dDesign, choices: R3dChoices, progress: Progress) -> tuple[R3dEstimate, ...]:

@@ -1,6 +1,6 @@
 """Data that a regression discontinuity with distributions refuses, each with its reason and cure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,23 @@ def warn_widths(h: np.ndarray, x: np.ndarray, treated: np.ndarray) -> None:
                 "the fit is global there, and units far from the cutoff shape the limit.",
                 BandwidthWarning,
             )
+
+
+def widened_text(widened: Sequence[Mapping[str, Any]], what: str = "curves") -> str:
+    """What became of selected bandwidths too narrow for the estimate, in words; empty where none was."""
+    return "; ".join(
+        f"the bandwidth {row['from']:.6g} chosen for the {what} held too few distinct values of the running variable "
+        f"{row['side']} of the cutoff and was widened to {row['to']:.6g}, the smallest that carries the polynomial"
+        for row in widened
+        if row["bandwidth"] == "h"
+    )
+
+
+def warn_widened(widened: Sequence[Mapping[str, Any]], what: str = "curves") -> None:
+    """Warn of a selected bandwidth that was too narrow for the estimate (rows of ``BandwidthReport.widened``)."""
+    text = widened_text(widened, what)
+    if text:
+        warn(f"{text}. It is no longer the one with the least mean squared error.", BandwidthWarning)
 
 
 def warn_donut(donut: float, h: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Local polynomials of one side of a cutoff as a bandwidth selector needs them, and population constants of kernels."""
 
+import bisect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ _PRELIMINARY = {"triangular": 2.576, "epanechnikov": 2.34, "uniform": 1.843}
 _RCOND = 1e-13
 _FREE = 1e-8
 _CELLS = 400_000
+MARGIN = 3
+# Twice what a fit refuses.
+_WORKABLE = 2e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +85,37 @@ class Side:
         """How many distinct values of x have positive weight at bandwidth ``h``."""
         return int(np.searchsorted(self.distinct, h, side="right" if self.kernel == "uniform" else "left"))
 
-    def least(self, need: int) -> float:
+    def least(self, need: int, user: str = "pilot regressions") -> float:
         """Bandwidth whose window holds ``need`` distinct values with weights that are not nearly zero."""
         if self.distinct.size < need:
             raise SingularWindowError(
                 f"no bandwidth can be chosen: {self.name} of the cutoff there are {self.distinct.size} distinct values "
-                f"of the running variable, and the pilot regressions need {need}. Give the bandwidth as a number."
+                f"of the running variable, and the {user} need {need}. Give the bandwidth as a number."
             )
         if self.distinct.size > need:
             return float(self.distinct[need])
         return float(self.distinct[-1]) * (1.0 + 1.0 / need)
+
+    def carries(self, h: float, order: int) -> bool:
+        """Whether the window at ``h`` holds ``order`` + 3 distinct values, or all, that are not nearly tied."""
+        if self.held(h) < min(order + MARGIN, self.distinct.size):
+            return False
+        u, weights = self.window(h)
+        columns = np.vander(u, order + 1, increasing=True)
+        values = np.linalg.eigvalsh(columns.T @ (columns * weights[:, None]))
+        return bool(values[0] > _WORKABLE * values[-1])
+
+    def least_for(self, order: int) -> float:
+        """Least bandwidth, among the values of |x|, whose window carries a polynomial of ``order``."""
+        self.least(order + 2, f"polynomials of order {order}")
+        need = min(order + MARGIN, self.distinct.size)
+        first = self.least(need)
+        if self.carries(first, order):
+            return first
+        # Windows beyond the first hold more and only more: halving finds where they begin to do.
+        wider = [*self.distinct[need + 1 :].tolist(), self.reach * (1.0 + 1.0 / need)]
+        at = bisect.bisect_left(wider, True, key=lambda h: self.carries(h, order))
+        return float(wider[min(at, len(wider) - 1)])
 
     def reach_quantile(self, level: float) -> float:
         """Quantile of |x|."""

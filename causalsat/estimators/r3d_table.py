@@ -18,8 +18,8 @@ DRAWS_REASON = (
     "come from the draws' suprema."
 )
 BETWEEN_CUTOFFS = (
-    "Between cutoffs, standard errors of contrasts count the units, clusters or blocks that cutoffs share. The draws of "
-    "each cutoff are made apart: joint() over rows of several cutoffs has bands on the wide side, and joint() of "
+    "Between cutoffs, standard errors of contrasts count the units, clusters or blocks that cutoffs share. The draws "
+    "of each cutoff are made apart: joint() over rows of several cutoffs has bands on the wide side, and joint() of "
     "contrasts between cutoffs takes them as independent."
 )
 
