@@ -69,19 +69,22 @@ class DriveMoments:
 
     def aggregated(self, design: Any, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """(u, sums) over the rows ``order[starts[u]:starts[u + 1]]``: one small Gram matrix per unit."""
-        D, omega = design[0][order], design[1][order]
+        D, omega = design
+        flat = bool(np.all(omega == 1.0))
         stops = np.append(starts[1:], order.size)
         rows, cols = self.pairs()
         total = np.empty((starts.size, rows.size + 1))
         if order.size < _MANY_ROWS_PER_UNIT * starts.size:
-            columns = np.ascontiguousarray((D * np.sqrt(omega)[:, None]).T)
+            columns = np.ascontiguousarray((D[order] * np.sqrt(omega[order])[:, None]).T)
             for at, (i, j) in enumerate(zip(rows, cols)):
                 total[:, at] = np.add.reduceat(columns[i] * columns[j], starts)
         else:
-            left = D * omega[:, None]
             for unit, (start, stop) in enumerate(zip(starts, stops)):
-                total[unit, :-1] = (left[start:stop].T @ D[start:stop])[rows, cols]
-        total[:, -1] = np.add.reduceat(omega, starts)
+                inside = order[start:stop]
+                part = D[inside]
+                left = part if flat else part * omega[inside, None]
+                total[unit, :-1] = (left.T @ part)[rows, cols]
+        total[:, -1] = np.add.reduceat(omega[order], starts)
         return total
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:

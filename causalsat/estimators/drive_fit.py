@@ -10,6 +10,7 @@ import numpy as np
 from causalsat.estimators.drive_problem import DriveProblem
 
 GRID_POINTS = 121
+_ROWS = 2000  # rows of a product whose columns stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +156,25 @@ def fast_fit(
     from causalsat.kernels.precision import float64
 
     m, q, p = (0 if C is None else C.shape[1]), Z.shape[1], X.shape[1]
-    fixed, moving = (Z if C is None else np.column_stack([C, Z])), np.column_stack([X, y])
-    squares = np.einsum("ij,ij->j", moving, moving) if scale == "unit" else np.ones(p + 1)
-    sums = (fixed.T @ fixed, fixed.T @ moving, squares)
+    total = _products([*([] if C is None else [C]), Z, X, y[:, None]], m + q)
+    squares = np.append(np.einsum("ij,ij->j", X, X), y @ y) if scale == "unit" else np.ones(p + 1)
+    sums = (total[:, : m + q], total[:, m + q :], squares)
     with float64():
         return np.asarray(_from_sums(m, q, p, scale == "unit")(*sums, np.float64(y.shape[0]), np.float64(rho)))
+
+
+def _products(blocks: list[np.ndarray], first: int) -> np.ndarray:
+    """(first, k) products of the first columns of the blocks with all k, a cache's worth of rows at a time."""
+    n, k = blocks[0].shape[0], sum(block.shape[1] for block in blocks)
+    columns, total = np.empty((k, min(n, _ROWS))), np.zeros((first, k))
+    for start in range(0, n, _ROWS):
+        part = columns[:, : min(_ROWS, n - start)]
+        at = 0
+        for block in blocks:
+            part[at : at + block.shape[1]] = block[start : start + _ROWS].T
+            at += block.shape[1]
+        total += part[:first] @ part.T
+    return total
 
 
 @functools.cache
