@@ -83,7 +83,8 @@ def r3d(
     treatment : str, optional
         Treatment received, 0 to 1, for fuzzy designs.
     covariates : str or sequence of str, optional
-        Unit-level, predetermined; one slope for both sides.
+        Unit-level, predetermined; one slope for both sides. What they explain is taken out of the outcome when a
+        bandwidth is chosen too, where enough units tell their slopes (``meta["bandwidth"]["covariates"]``).
     weights : str or array, optional
         Weights of draws (coverage of pixels); with ``count_weights=True`` numbers of equal draws.
     count_weights : bool, default False
@@ -103,7 +104,8 @@ def r3d(
     kernel : str, default "triangular"
         "triangular", "epanechnikov" or "uniform".
     bandwidth : str, float, tuple, sequence or Bandwidth, default "imse"
-        "imse", "mse" (pointwise), a number in the unit of X, (left, right), one number per quantile, or a rule.
+        "imse", "mse" (pointwise), a number in the unit of X, (left, right), one number per quantile, or a rule. A
+        chosen window grows to hold order + 3 distinct values of X a side, with a warning; a number is used as it is.
     bandwidth_treatment : as ``bandwidth``, optional
         Of the treatment; None: the scalar rule on it, or ``bandwidth`` when that is a number.
     quantile_rule : str, default "type7"

@@ -1,7 +1,7 @@
 """Bandwidths of `r3d` chosen from the data: pilots, regularised curvature, one for all quantiles or one for each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from causalsat.estimators.r3d_pilot import SIDES, Side, preliminary_bandwidth
 
 _SHARE_OF_REACH = 0.95
 _NOISE = 1e-24
+_PER_COVARIATE = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class BandwidthReport:
         (2,) units with positive weight at ``h`` (the median over quantiles).
     n_effective : np.ndarray
         (2,) 1 / sum of squared weights of the limit at ``h``, at the rule's order.
+    covariates : str
+        What became of covariates: "none", "taken out" or "left in", with the reason.
     """
 
     rule: Bandwidth
@@ -66,6 +69,7 @@ class BandwidthReport:
     widened: tuple[dict[str, Any], ...]
     n_window: np.ndarray
     n_effective: np.ndarray
+    covariates: str
 
     @property
     def B2(self) -> np.ndarray:
@@ -84,6 +88,7 @@ class BandwidthReport:
             "coverage": self.rule.coverage,
             "kernel": self.kernel,
             "residuals": self.residuals,
+            "covariates": self.covariates,
             **{name: value.tolist() for name, value in arrays.items()},
             "d": None if self.d is None else self.d.tolist(),
             "n_window": [int(n) for n in self.n_window],
@@ -104,6 +109,7 @@ def select_bandwidth(
     kernel: str = "triangular",
     residuals: str = "hc2",
     order: int | None = None,
+    covariates: np.ndarray | None = None,
 ) -> BandwidthReport:
     """Bandwidth that minimises the estimated mean squared error of the jump.
 
@@ -135,6 +141,11 @@ def select_bandwidth(
         "hc0", "hc1", "hc2" or "hc3"; with clusters CR0, CR1, CR2 or CR3 of each side.
     order : int, optional
         Degree of the estimate, whose windows are widened where they cannot carry it; None takes the rule's.
+    covariates : np.ndarray, optional
+        (n, c) covariates of the estimate. Each regression for a variance also gives their slopes on its side, and
+        covariates times slopes are taken out of the outcome there and in the regression for its bias (Calonico,
+        Cattaneo, Farrell and Titiunik 2019); left in where a side's window of the variances has fewer than 10 units
+        (or groups) per covariate, because slopes that fit the noise would make variances and bandwidth too small.
 
     Raises
     ------
@@ -147,9 +158,10 @@ def select_bandwidth(
     """
     one_of("kernel", kernel, KERNELS)
     one_of("residuals", residuals, RESIDUALS)
-    search = _Search.over(x, right, Q, cells, omega, groups, rule, kernel, residuals)
+    search = _Search.over(x, right, Q, cells, omega, groups, rule, kernel, residuals, covariates)
     s = rule.order
     c = search.preliminary()
+    told = search.settle_covariates(c)
     d = None
     if rule.pilot == "ladder":
         reach = search.widen("h_B of d", np.array([side.reach for side in search.sides]))
@@ -164,7 +176,7 @@ def select_bandwidth(
     n_window, n_effective = search.sizes(h)
     return BandwidthReport(
         rule, kernel, residuals, h, h_mse, b, d, c, v, bias, r, tuple(search.capped), tuple(search.widened),
-        n_window, n_effective,
+        n_window, n_effective, told,
     )  # fmt: skip
 
 
@@ -180,12 +192,13 @@ def treatment_bandwidth(
     kernel: str = "triangular",
     residuals: str = "hc2",
     order: int | None = None,
+    covariates: np.ndarray | None = None,
 ) -> tuple[np.ndarray, BandwidthReport | None]:
     """Bandwidth of the treatment of a fuzzy design: the scalar rule on T, or ``h`` where T is constant on each side.
 
     Parameters
     ----------
-    x, right, omega, groups, kernel, residuals, order
+    x, right, omega, groups, kernel, residuals, order, covariates
         As in `select_bandwidth`.
     treatment : np.ndarray
         (n,) treatment, 0/1 or a share.
@@ -207,8 +220,9 @@ def treatment_bandwidth(
         h = np.asarray(h, dtype=np.float64)
         return (np.median(h, axis=1) if h.ndim == 2 else h), None
     report = select_bandwidth(
-        x, right, values[:, None], np.ones(1), omega, groups, rule, kernel=kernel, residuals=residuals, order=order
-    )
+        x, right, values[:, None], np.ones(1), omega, groups, rule, kernel=kernel, residuals=residuals, order=order,
+        covariates=covariates,
+    )  # fmt: skip
     return report.h.reshape(2, -1)[:, 0], report
 
 
@@ -228,7 +242,7 @@ class _Search:
     @classmethod
     def over(
         cls, x: np.ndarray, right: np.ndarray, Q: np.ndarray, cells: np.ndarray, omega: np.ndarray,
-        groups: np.ndarray | None, rule: Bandwidth, kernel: str, residuals: str,
+        groups: np.ndarray | None, rule: Bandwidth, kernel: str, residuals: str, covariates: np.ndarray | None,
     ) -> "_Search":  # fmt: skip
         weights_given = omega
         used = np.asarray(omega, dtype=np.float64) > 0.0
@@ -242,10 +256,17 @@ class _Search:
         if columns.shape[0]:
             columns = columns - columns.mean(axis=0)[None, :]
         codes = None if groups is None else np.asarray(groups)[used]
+        extra = None
+        if covariates is not None and covariates.shape[1]:
+            extra = np.asarray(covariates, dtype=np.float64)[used]
+            extra = extra - extra.mean(axis=0)[None, :]
         sides = tuple(
-            Side(name, x[own], columns[own], omega[own], None if codes is None else codes[own], kernel, residuals)
+            Side(
+                name, x[own], columns[own], omega[own], None if codes is None else codes[own], kernel, residuals,
+                None if extra is None else extra[own],
+            )
             for name, own in zip(SIDES, (right, ~right), strict=True)
-        )
+        )  # fmt: skip
         m = columns.shape[1]
         weights = np.ones(1) if m == 1 else np.asarray(cells, dtype=np.float64)
         return cls((sides[0], sides[1]), x, weights, rule, kernel, (columns**2).sum(axis=0), [], [])
@@ -266,6 +287,17 @@ class _Search:
             side.least(self.rule.order + 4)
         rule_of_thumb = preliminary_bandwidth(self.x, self.kernel)
         return self.widen("c", self.cap("c", np.full(2, rule_of_thumb)))
+
+    def settle_covariates(self, c: np.ndarray) -> str:
+        """Leave covariates in where few units tell their slopes; says what became of them."""
+        if self.sides[0].covariates is None:
+            return "none"
+        need = _PER_COVARIATE * self.sides[0].covariates.shape[1]
+        few = min(side.independent_in(float(h)) for side, h in zip(self.sides, c, strict=True))
+        if few >= need:
+            return "taken out"
+        self.sides = (replace(self.sides[0], covariates=None), replace(self.sides[1], covariates=None))
+        return f"left in: a side's window of the variances has {few} independent units, and {need} are asked for"
 
     def reach_quantile(self) -> np.ndarray:
         """(2,) the .95 quantile of |x| on each side."""
@@ -314,7 +346,8 @@ class _Search:
         """Bandwidth of derivative ``nu`` of a fit of ``order``, with V, B and R (2, M)."""
         v, bias, r = (np.empty((2, self.cells.size)) for _ in range(3))
         gap = order + 1 - nu
-        for at, side in enumerate(self.sides):
+        for at, every in enumerate(self.sides):
+            side = every.net_of_covariates(float(h_v[at]), order)
             own = side.coefficient(float(h_v[at]), order, nu)
             theta, spread = self._derivative(side, order + 1, np.broadcast_to(h_b[at], (self.cells.size,)))
             v[at] = (2 * nu + 1) * h_v[at] * own.variance

@@ -115,7 +115,7 @@ def outcome_bandwidth(design: R3dDesign, choices: R3dChoices) -> tuple[np.ndarra
         return choices.bandwidth, None
     report = select_bandwidth(
         design.x, design.treated, design.Q, design.cells, design.omega, design.sampling.cluster, choices.bandwidth,
-        kernel=choices.kernel, residuals=choices.residuals, order=choices.order,
+        kernel=choices.kernel, residuals=choices.residuals, order=choices.order, covariates=design.covariates,
     )  # fmt: skip
     warn_widened(report.widened)
     return report.h, report
@@ -136,7 +136,7 @@ def first_stage_bandwidth(
         return rule, None
     found, report = treatment_bandwidth(
         design.x, design.treated, design.treatment, design.omega, design.sampling.cluster,
-        rule, h, kernel=choices.kernel, residuals=choices.residuals, order=choices.order,
+        rule, h, kernel=choices.kernel, residuals=choices.residuals, order=choices.order, covariates=design.covariates,
     )  # fmt: skip
     if report is not None:
         warn_widened(report.widened, "treatment")

@@ -3,7 +3,7 @@
 import bisect
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class Side:
         (m,) cluster codes.
     kernel, residuals : str
         Kernel, and the residual factor hc0, hc1, hc2 or hc3.
+    covariates : np.ndarray or None
+        (m, c), whose slopes can be taken out of the columns.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Side:
     groups: np.ndarray | None
     kernel: str
     residuals: str
+    covariates: np.ndarray | None = None
     distinct: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,8 +75,9 @@ class Side:
         nearest = np.argsort(np.abs(self.x), kind="stable")
         for name in ("x", "columns", "omega"):
             object.__setattr__(self, name, getattr(self, name)[nearest])
-        if self.groups is not None:
-            object.__setattr__(self, "groups", self.groups[nearest])
+        for name in ("groups", "covariates"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, getattr(self, name)[nearest])
         object.__setattr__(self, "distinct", np.unique(np.abs(self.x)))
 
     @property
@@ -143,6 +147,29 @@ class Side:
         design = np.vander(u, order + 1, increasing=True)
         variance = _squares(outcome, design, beta, own, codes)
         return Coefficient(beta[nu], variance, float(maps[nu] @ u ** (order + 1)))
+
+    def independent_in(self, h: float) -> int:
+        """Units in the window, or groups of them where there are any."""
+        size = self.window(h)[0].size
+        return size if self.groups is None else int(np.unique(self.groups[:size]).size)
+
+    def net_of_covariates(self, h: float, order: int) -> "Side":
+        """The side with columns less covariates times their slopes in the local polynomial of ``order`` at ``h``.
+
+        Covariates that polynomial and other covariates determine in the window add nothing.
+        """
+        if self.covariates is None:
+            return self
+        u, weights = self.window(h)
+        _, basis, root = _linear_maps(u, weights, order, self.name, h)
+        own = root[:, None] * self.covariates[: u.size]
+        length = np.sqrt((own**2).sum(axis=0))
+        own = own / np.where(length > 0.0, length, 1.0)[None, :]
+        own = own - basis @ (basis.T @ own)
+        outcome = root[:, None] * self.columns[: u.size]
+        slopes = np.linalg.pinv(own.T @ own, rcond=_FREE, hermitian=True) @ (own.T @ outcome)
+        slopes = slopes / np.where(length > 0.0, length, 1.0)[:, None]
+        return replace(self, columns=self.columns - self.covariates @ slopes)
 
     def window(self, h: float) -> tuple[np.ndarray, np.ndarray]:
         """Scaled x / h and the weights of the units of positive weight, which come first."""

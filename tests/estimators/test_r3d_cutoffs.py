@@ -76,7 +76,7 @@ def test_blocks_are_the_same_land_at_every_cutoff(twice):
     gap = table.contrast("b8 - b14", method="normal")
     expected = covariance[k + 2, k + 2] + covariance[2 * k + 2, 2 * k + 2] - 2 * covariance[k + 2, 2 * k + 2]
     assert gap["std_error"][0] == pytest.approx(np.sqrt(expected), rel=1e-9)
-    assert any("Draws of each cutoff are made apart" in words for words in table.meta["findings"])
+    assert any("draws of each cutoff are made apart" in words for words in table.meta["findings"])
 
 
 def test_cutoffs_without_shared_units_are_independent(twice):
