@@ -177,7 +177,9 @@ def set_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
 
 
 def _test_name(found: SetRow, rows: IvRows, choices: DriveChoices) -> str:
-    """The statistic of a set's test and its law, on the scale on which it is reported."""
+    """The statistic of a set's test and its law, on the scale on which it is reported; no law without a p-value."""
+    if np.isnan(found.p_value):
+        return {"clr": "LR"}.get(found.method, found.method.upper())
     if found.method == "clr":
         return "conditional LR"
     if found.method == "lm":

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from scipy import stats
 
 import causalsat as cs
 from causalsat.errors import WeakInstrumentWarning
+from causalsat.estimators.drive_table import _test_name
+from causalsat.inference.iv_sets import SetRow
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +55,11 @@ def test_names_give_the_p_values(study, law, q):
         statistic, name, p = found[row]
         assert p_of(statistic, name) == pytest.approx(p, rel=1e-9)
     assert "Statistic  Test" in repr(result)
+
+
+def test_a_statistic_without_p_value_claims_no_law():
+    rows, choices = SimpleNamespace(p=1, q=3, d1=90), SimpleNamespace(fine=SimpleNamespace(ar_law="chi2"))
+    told = {m: _test_name(SetRow(m, "x", "homoskedastic", 2.5, np.nan, None, "why"), rows, choices)
+            for m in ("ar", "clr", "lm")}  # fmt: skip
+    assert told == {"ar": "AR", "clr": "LR", "lm": "LM"}
+    assert _test_name(SetRow("ar", "x", "homoskedastic", 2.5, 0.1, None), rows, choices) == "chi2(3)/3"
