@@ -135,9 +135,8 @@ def r3d(
         Confidence level in (0, 1).
     inference : Bootstrap, default Bootstrap(n=1999, scheme="multiplier")
         Scheme "multiplier", "wild", "block", "cluster", "iid", "bayes". The last three fit again at the bandwidth in
-        use. Draws of "bayes" are stretched to the standard errors and given the t factor, without which nominal 95%
-        bands cover 78% to 92% (n = 100 to 400); resampled counts ("cluster", "iid") have tails of their own instead,
-        and cover 90% to 98%.
+        use; bands multiply their draws by the t factor as well, and stretch those of "bayes" to the standard errors.
+        Bands of "iid" are long where degrees of freedom are few: nominal 95% cover 98% to 99% below 10.
     n_boot : int, optional
         Number of draws.
     seed : int, default 0

@@ -26,7 +26,7 @@ class CurveInference:
         (B, K) draws centred at zero, before the factor of the t law; NaN rows failed.
     factors : np.ndarray
         (B, 1) or (B, K) by which sups and quantiles of |draws| are multiplied: sqrt(df / chi2_df), ones for the
-        normal law; times what their spread lacks for Bayesian weights; ones for resampled counts.
+        normal law; for Bayesian weights times what the draws' spread lacks.
     unavailable : dict
         Column to the reason why it has no standard error.
     """

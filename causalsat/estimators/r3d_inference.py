@@ -340,14 +340,12 @@ def _effect_degrees(fit: R3dFit, C: Contributions, jump: _Jump | None, effects: 
 def _factors(df: np.ndarray, choices: R3dChoices, draws: np.ndarray, se: np.ndarray) -> np.ndarray:
     """(B, 1) or (B, K) factors of draws whose standard errors are ``se``.
 
-    Refits under resampled counts meet nearly singular windows, and their long tails do what the t law does. Bayesian
-    weights are never zero: their draws have tails and a spread that ignore leverage, and need both.
+    Bayesian weights are never zero, and the spread of their draws falls short of standard errors that are corrected
+    for leverage; resampled counts have that spread.
     """
-    n, scheme = draws.shape[0], choices.bootstrap.scheme
-    if scheme in SCHEMES and scheme != "bayes":
-        return np.ones((n, 1))
+    n = draws.shape[0]
     factors = np.ones((n, 1)) if choices.critical != "t" else chi_square_factors(df, n, choices.seed)
-    if scheme != "bayes":
+    if choices.bootstrap.scheme != "bayes":
         return factors
     lacking = shortfall(draws, se)
     return factors * (lacking[None, :] if factors.shape[1] > 1 else float(np.median(lacking)))

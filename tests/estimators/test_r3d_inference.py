@@ -316,7 +316,9 @@ def test_refitted_draws_are_fits_under_the_weights(scheme):
         np.testing.assert_allclose(left[b], shift[1], rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(found.draws, right - left, atol=1e-12)
     assert found.notes["refit"] and found.n_failed == {}
-    assert (found.curve.factors == 1).all() == (scheme != "bayes")
+    normal = infer(design, fit_curves(design, H), chosen(inference=bootstrap, tests=(), critical="normal")).curve
+    assert np.ptp(found.curve.factors) > 0.1 and np.ptp(normal.factors) == 0.0
+    assert (normal.factors == 1.0).all() == (scheme != "bayes") and normal.critical < found.curve.critical
 
 
 @pytest.mark.parametrize(("h", "estimator"), [(H, "frechet"), (np.array([[0.6, 0.8], [0.7, 0.5]]), "pointwise")])
