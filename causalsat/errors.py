@@ -107,6 +107,14 @@ class FewClustersWarning(CausalsatWarning):
     """Fewer than 30 clusters."""
 
 
+class SplitClusterWarning(CausalsatWarning):
+    """Clusters with rows on both sides of a split that is meant to keep them whole."""
+
+
+class UnusedWarning(CausalsatWarning):
+    """An argument that the other arguments leave without a use."""
+
+
 class SpatialCutoffWarning(CausalsatWarning):
     """A distance cutoff that reaches no neighbour, or that the data could not settle."""
 
@@ -242,6 +250,14 @@ def count(argument: str, value: Any, minimum: int = 0, maximum: int | None = Non
         upper = "" if maximum is None else f" and at most {maximum}"
         raise OptionError(f"{argument}={value!r} must be at least {minimum}{upper}.")
     return int(value)
+
+
+def flag(argument: str, value: Any) -> bool:
+    """True or False, NumPy's among them, as ``bool``; a text such as "no" or a number does not pass."""
+    array = getattr(value, "ndim", None) == 0 and str(getattr(value, "dtype", "")) == "bool"
+    if not isinstance(value, bool) and not array:
+        raise OptionError(f"{argument}={value!r} must be True or False.")
+    return bool(value)
 
 
 def number(argument: str, value: Any, low: float, high: float, *, open_ends: bool = True) -> float:

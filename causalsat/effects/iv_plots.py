@@ -43,6 +43,15 @@ class PathPicture:
 
 
 @dataclass(frozen=True)
+class StrengthBar:
+    """An F statistic and its critical values, pairs of label and value."""
+
+    name: str
+    statistic: float
+    marks: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class SetLine:
     """One method: its estimate (NaN for a set) and the pieces of its set, with infinite ends allowed."""
 
@@ -52,62 +61,106 @@ class SetLine:
     text: str = ""
 
 
-def plot_path(picture: PathPicture, ax: "Axes | None" = None) -> "Axes":
-    """Coefficient against rho over the smallest eigenvalue (log axis), hatched where the limit is pseudo-true."""
+def plot_path(pictures: PathPicture | Sequence[PathPicture], ax: "Axes | None" = None) -> "Axes":
+    """Coefficients against rho over the smallest eigenvalue (log axis), hatched where the limit is pseudo-true.
+
+    Parameters
+    ----------
+    pictures : PathPicture or sequence of PathPicture
+        One per treatment of an equation, which share radii and thresholds.
+    ax : matplotlib Axes, optional
+        None draws on a new figure.
+    """
     ax = new_axes(7.2, 4.2) if ax is None else ax
-    ax.fill_between(picture.x, picture.low, picture.high, color=COLOURS[0], alpha=0.2, linewidth=0)
-    ax.plot(picture.x, picture.estimate, color=COLOURS[0], linewidth=1.8)
+    shown = [pictures] if isinstance(pictures, PathPicture) else list(pictures)
+    first, several = shown[0], len(shown) > 1
+    left, right = float(first.x[0]), float(first.x[-1])
+    for i, picture in enumerate(shown):
+        colour = COLOURS[i % len(COLOURS)]
+        ax.fill_between(picture.x, picture.low, picture.high, color=colour, alpha=0.2, linewidth=0)
+        ax.plot(picture.x, picture.estimate, color=colour, linewidth=1.8, label=picture.name if several else None)
     ax.set_xscale("log")
-    ax.set_xlim(float(picture.x[0]), float(picture.x[-1]))
-    if picture.threshold < picture.x[-1]:
+    ax.set_xlim(left, right)
+    if first.threshold < right:
         ax.axvspan(
-            max(picture.threshold, float(picture.x[0])), float(picture.x[-1]), facecolor="none", edgecolor=GREY,
-            hatch="///", linewidth=0, alpha=0.5, label="pseudo-true",
+            max(first.threshold, left), right, facecolor="none", edgecolor=GREY, hatch="///", linewidth=0, alpha=0.5,
+            label="pseudo-true",
         )  # fmt: skip
-    for i, (name, at) in enumerate(picture.verticals.items()):
-        if picture.x[0] <= at <= picture.x[-1]:
-            ax.axvline(at, color=COLOURS[(i + 1) % len(COLOURS)], linestyle=("--", ":", "-.", "-")[i % 4], label=name)
-    for name, at in picture.horizontals.items():
-        ax.axhline(at, color=GREY, linewidth=0.8, zorder=0)
-        ax.annotate(name, (1.005, at), xycoords=("axes fraction", "data"), va="center", fontsize="small", color=GREY)
+    for i, (name, at) in enumerate(first.verticals.items()):
+        if left <= at <= right:
+            colour = COLOURS[(i + len(shown)) % len(COLOURS)]
+            ax.axvline(at, color=colour, linestyle=("--", ":", "-.", "-")[i % 4], label=name)
+    _horizontals(ax, shown)
     ax.set_xlabel("rho / smallest eigenvalue")
-    ax.set_ylabel(f"effect of {picture.name}")
+    ax.set_ylabel("effect" if several else f"effect of {first.name}")
     ax.legend(frameon=False, fontsize="small", loc="best")
     _quiet(ax, "y")
     return ax
 
 
+def _horizontals(ax: "Axes", shown: Sequence[PathPicture]) -> None:
+    """Marks on the coefficient axis; with several paths in their colours, and zero once."""
+    for i, picture in enumerate(shown):
+        for name, at in picture.horizontals.items():
+            common = len(shown) == 1 or name == "0"
+            if name == "0" and i > 0:
+                continue
+            colour, text = (GREY, name) if common else (COLOURS[i % len(COLOURS)], f"{name}, {picture.name}")
+            ax.axhline(at, color=colour, linewidth=0.8, zorder=0)
+            ax.annotate(
+                text, (1.005, at), xycoords=("axes fraction", "data"), va="center", fontsize="small", color=colour
+            )
+
+
 def plot_strength(
-    bars: Sequence[tuple[str, float, float]],
+    bars: Sequence[StrengthBar],
     points: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    treatment: str = "treatment",
     ax: "Axes | None" = None,
 ) -> "Axes":
     """F statistics against their critical values, beside partial residuals of the treatment on each instrument.
 
     Parameters
     ----------
-    bars : sequence of (name, statistic, critical value)
-        A critical value may be NaN.
+    bars : sequence of StrengthBar
+        Statistics and the marks they are judged by; a statistic that is not finite is written in words.
     points : mapping of instrument to (x, y)
         Partial residuals.
+    treatment : str
+        Name of the treatment of the scatter.
     ax : matplotlib Axes, optional
-        Takes the bars; the scatter is drawn on axes beside it, when ``ax`` is None.
+        Axes that are divided: the bars on the left, the scatter on new axes to their right. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes of the bars.
     """
-    alone = ax is not None
     if ax is None:
         ax = new_axes(9.6, 0.6 + 0.5 * max(len(bars), 6))
     place = np.arange(len(bars))
-    ax.barh(place, [b[1] for b in bars], color=COLOURS[0], height=0.5)
-    for i, (_, _, critical) in enumerate(bars):
-        if np.isfinite(critical):
-            ax.plot([critical, critical], [i - 0.35, i + 0.35], color=COLOURS[1], linewidth=2.5)
-    ax.set_yticks(place, [b[0] for b in bars])
+    finite = [bar.statistic if np.isfinite(bar.statistic) else 0.0 for bar in bars]
+    ax.barh(place, finite, color=COLOURS[0], height=0.5)
+    labels = list(dict.fromkeys(label for bar in bars for label, _ in bar.marks))
+    for i, bar in enumerate(bars):
+        if not np.isfinite(bar.statistic):
+            ax.annotate("infinite" if np.isinf(bar.statistic) else "not available", (0.0, i), va="center", color=GREY)
+        for label, at in bar.marks:
+            ax.plot([at, at], [i - 0.35, i + 0.35], color=_mark_colour(labels, label), linewidth=2.5)
+    for label in labels:
+        ax.plot([], [], color=_mark_colour(labels, label), linewidth=2.5, label=label)
+    ax.set_yticks(place, [bar.name for bar in bars])
     ax.set_ylim(len(bars) - 0.4, -0.6)
-    ax.set_xlabel("F (mark: critical value)")
+    ax.set_xlabel("F (marks: critical values; without a mark there is none)")
+    if labels:
+        ax.legend(frameon=False, fontsize="small", loc="best")
     _quiet(ax, "x")
-    if not alone:
-        _scatters(ax, points)
+    _scatters(ax, points, treatment)
     return ax
+
+
+def _mark_colour(labels: Sequence[str], label: str) -> str:
+    return COLOURS[1 + labels.index(label) % (len(COLOURS) - 1)]
 
 
 def plot_sets(lines: Sequence[SetLine], null: float, ax: "Axes | None" = None) -> "Axes":
@@ -145,10 +198,8 @@ def _window(lines: Sequence[SetLine], null: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _scatters(ax: "Axes", points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    grid = ax.figure.add_gridspec(1, 2, width_ratios=(1.0, 0.75))
-    ax.set_subplotspec(grid[0, 0])
-    side = ax.figure.add_subplot(grid[0, 1])
+def _scatters(ax: "Axes", points: Mapping[str, tuple[np.ndarray, np.ndarray]], treatment: str) -> None:
+    side = _beside(ax)
     for i, (name, (x, y)) in enumerate(points.items()):
         colour = COLOURS[i % len(COLOURS)]
         side.plot(x, y, linestyle="", marker=".", markersize=2, color=colour, alpha=0.5, label=name)
@@ -156,5 +207,17 @@ def _scatters(ax: "Axes", points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
         span = np.array([x.min(), x.max()])
         side.plot(span, slope * span, color=colour, linewidth=1.2)
     side.set_xlabel("instrument, net of controls")
-    side.set_ylabel("treatment, net of controls")
+    side.set_ylabel(f"{treatment}, net of controls")
     side.legend(frameon=False, fontsize="small")
+
+
+def _beside(ax: "Axes") -> "Axes":
+    """New axes on the right of ``ax``, which keeps the left part of its place."""
+    spec = ax.get_subplotspec()
+    if spec is not None:
+        grid = spec.subgridspec(1, 2, width_ratios=(1.0, 0.75))
+        ax.set_subplotspec(grid[0, 0])
+        return ax.figure.add_subplot(grid[0, 1])
+    box = ax.get_position()
+    ax.set_position((box.x0, box.y0, 0.45 * box.width, box.height))
+    return ax.figure.add_axes((box.x0 + 0.62 * box.width, box.y0, 0.38 * box.width, box.height))

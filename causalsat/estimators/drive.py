@@ -4,12 +4,12 @@ import time as clock
 from collections.abc import Sequence
 from typing import Any
 
-from causalsat.errors import OptionError, collected_warnings
+from causalsat.errors import OptionError, UnusedWarning, collected_warnings, warn
 from causalsat.estimators.drive_checks import drive_checks
 from causalsat.estimators.drive_design import drive_designs, roles_of
 from causalsat.estimators.drive_equation import fit_equation
 from causalsat.estimators.drive_guards import guard_instruments
-from causalsat.estimators.drive_options import DriveOptions, validated_choices
+from causalsat.estimators.drive_options import DriveOptions, refuse_without_images, validated_choices
 from causalsat.estimators.drive_result import DriveResult
 from causalsat.estimators.drive_table import build_table, study_facts
 from causalsat.inference.options import Bootstrap, Sandwich
@@ -101,7 +101,7 @@ def drive(
     coords : pair of str, optional
         Longitude and latitude, degrees WGS84, for Conley covariances and block bootstraps.
     folds : Folds, optional
-        ``Folds(by=column)`` names the environments of rho="cv".
+        ``Folds(by=column)`` names the environments of rho="cv", which alone uses them.
     level : float
         Confidence level in (0, 1).
     n_boot : int
@@ -162,12 +162,15 @@ def drive(
         covariance=covariance, interval=interval, null=null, options=options, cluster=cluster, folds=folds,
     )  # fmt: skip
     guard_instruments(instruments)
+    refuse_without_images(embeddings, embedding_key, choices)
     with collected_warnings() as notes:
+        if folds is not None and choices.folds is None:
+            warn(f'folds={folds!r} names the environments of rho="cv", and rho={rho!r} uses none.', UnusedWarning)
         roles = roles_of(
             outcome=outcome, treatment=treatment, instruments=instruments, covariates=covariates,
             fixed_effects=fixed_effects, weights=weights, cluster=cluster,
             environments=None if choices.folds is None else choices.folds.by,
-            fold_group=choices.fine.nuisance_folds.by,
+            fold_group=None if embeddings is None else choices.fine.nuisance_folds.by,
         )  # fmt: skip
         study = open_study(data, roles, coords=coords, embeddings=embeddings, embedding_key=embedding_key, verb="drive")
         designs = drive_designs(study, choices)

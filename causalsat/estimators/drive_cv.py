@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalsat.errors import DataError
+from causalsat.errors import DataError, SplitClusterWarning, warn
 from causalsat.estimators.drive_fit import solve_path
 from causalsat.estimators.drive_problem import DriveProblem
 from causalsat.inference.iv_rows import IvRows
@@ -52,7 +52,8 @@ def cross_validate(
     "moment" is ||P_Z(y - X b)||^2/n_e with covariates partialled out inside the environment; "prediction" the mean
     squared error with the covariates' coefficients of the training rows, which pulls towards least squares and
     validates no causal claim. The scale of the radius, and with metric="gmm" the metric of the fits, are those of all
-    rows. An environment counts when n_e >= q + m + 10, m the covariates partialled out inside it.
+    rows. An environment counts when n_e >= q + m + 10, m the covariates partialled out inside it. The environments are
+    taken as independent: a cluster with rows in several of them is warned about.
 
     Parameters
     ----------
@@ -72,6 +73,7 @@ def cross_validate(
     """
     codes, labels = np.asarray(environments[0]), np.asarray(environments[1])
     rows = problem.rows
+    _warn_of_split_clusters(rows.sampling, codes)
     needed = rows.q + max(rows.controls.shape[1], 1) + SPARE_ROWS
     present, sizes = np.unique(codes, return_counts=True)
     usable = present[sizes >= needed]
@@ -98,6 +100,23 @@ def cross_validate(
         minimum=minimum,
         one_se=int(within[-1]),
     )
+
+
+def _warn_of_split_clusters(sampling: Sampling, codes: np.ndarray) -> None:
+    """A cluster on both sides of the split lets the fitted rows speak for those left out."""
+    for way in (sampling.cluster, sampling.second):
+        if way is None:
+            continue
+        pairs = np.unique(np.column_stack([way, codes]), axis=0)[:, 0]
+        clusters, environments = np.unique(pairs, return_counts=True)
+        split = int((environments > 1).sum())
+        if split:
+            warn(
+                f"{split} of {clusters.size} clusters have rows in several environments, so what is left out is not "
+                "independent of what is fitted and the cross-validated radius follows the errors that they share. "
+                'Take environments that hold whole clusters, or rho="theory".',
+                SplitClusterWarning,
+            )
 
 
 def _left_out(problem: DriveProblem, rhos: np.ndarray, held: np.ndarray, criterion: str, label: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from causalsat.errors import OptionError, count, nearest, number, one_of
+from causalsat.errors import OptionError, count, flag, nearest, number, one_of
 from causalsat.estimators.ate_options import names_of
 from causalsat.inference.intervals import draws_needed
 from causalsat.inference.options import Bootstrap, Sandwich
@@ -22,6 +22,8 @@ INTERVALS = ("limit", "recentred")
 CONTROLS = ("ridge", "pca")
 COVARIANCES = ("classical", "hc0", "hc1", "cluster", "twoway", "conley")
 SCHEMES = ("iid", "cluster", "block", "bayes", "multiplier")
+FLAGS = ("many_instruments", "sharp_cap", "one_se", "cv_clip", "reselect", "allow_underidentified")
+DEFAULT_DRAWS = 999
 
 
 @public
@@ -48,7 +50,12 @@ class DriveOptions:
     one_se, cv_clip : bool
         Take the largest rho within one standard error of the minimum; clip it at the cap.
     reselect : bool
-        Choose rho again in every bootstrap draw (rule "theory").
+        Choose rho again in every bootstrap draw: rule "theory" with shrink_to="zero" and no ``sharp_cap``, whose
+        radius is a function of a draw's moments (its bias correction is held). Rule "bootstrap" needs the variance
+        of the scores inside each draw, fourth moments of the rows, where the draws carry second moments only; the
+        target "ols" takes its radius from another eigenproblem, which is not offered here. Both radii tend to
+        constants, so that intervals at the chosen rho hold to first order. Rule "cv" has no such limit: its
+        intervals are conditional on rho.
     near : float
         Share of the threshold above which the limit law is marked unreliable.
     n_law : int
@@ -62,7 +69,7 @@ class DriveOptions:
     allow_underidentified : bool
         Return point estimates without intervals when instruments are fewer than treatments.
     n_components : int, optional
-        Principal components of the embedding (``embedding_control="pca"``).
+        Principal components of the embedding (``embedding_control="pca"`` only).
     nuisance_folds : Folds
         Cross-fitting of the embedding controls.
     """
@@ -101,6 +108,8 @@ class DriveOptions:
         one_of("DriveOptions.cv_criterion", self.cv_criterion, ("moment", "prediction"))
         one_of("DriveOptions.dof", self.dof, ("small", "none"))
         one_of("DriveOptions.ar_law", self.ar_law, ("chi2", "f"))
+        for name in FLAGS:
+            object.__setattr__(self, name, flag(f"DriveOptions.{name}", getattr(self, name)))
         object.__setattr__(self, "n_law", count("DriveOptions.n_law", self.n_law, minimum=1000))
         object.__setattr__(self, "cv_grid", _grid(self.cv_grid))
         if self.ridge is not None:
@@ -115,7 +124,7 @@ class DriveOptions:
 
 @dataclass(frozen=True)
 class DriveChoices:
-    """The arguments of one call of `drive`, validated and resolved."""
+    """The arguments of one call of `drive`, validated and resolved; ``folds`` only where a rule uses them."""
 
     rho: str | float
     shrink_to: str
@@ -159,6 +168,29 @@ def validated_choices(**given: Any) -> DriveChoices:
     if bootstrap is None:
         intervals = tuple(i for i in intervals if i != "recentred")
     compare = _several("compare", given["compare"], COMPARATORS)
+    _refuse_contradictions(fine, compare, given)
+    return DriveChoices(
+        rho=checked_rho(given["rho"]),
+        shrink_to=one_of("shrink_to", given["shrink_to"], TARGETS),
+        metric=one_of("metric", given["metric"], METRICS),
+        compare=compare,
+        sets=_several("sets", given["sets"], SETS),
+        joint=flag("joint", given["joint"]),
+        scale=one_of("scale", given["scale"], SCALES),
+        embedding_control=one_of("embedding_control", given["embedding_control"], CONTROLS),
+        level=level,
+        seed=count("seed", given["seed"]),
+        bootstrap=bootstrap,
+        covariance=covariance,
+        intervals=intervals,
+        null=number("null", given["null"], -math.inf, math.inf),
+        folds=_environments(given["rho"], given["folds"]),
+        fine=fine,
+    )
+
+
+def _refuse_contradictions(fine: DriveOptions, compare: Sequence[str], given: dict[str, Any]) -> None:
+    """Fine print that the other arguments need, or leave without a use."""
     if "kclass" in compare and fine.kappa is None:
         raise OptionError('compare names "kclass", which needs its kappa: options=DriveOptions(kappa=0.9).')
     if fine.reselect and (given["rho"] != "theory" or given["shrink_to"] != "zero" or fine.sharp_cap):
@@ -171,24 +203,25 @@ def validated_choices(**given: Any) -> DriveChoices:
             'compare names "ridge_tsls" and shrink_to="ols" has no implicit ridge penalty; give one: '
             "options=DriveOptions(ridge=0.01)."
         )
-    return DriveChoices(
-        rho=checked_rho(given["rho"]),
-        shrink_to=one_of("shrink_to", given["shrink_to"], TARGETS),
-        metric=one_of("metric", given["metric"], METRICS),
-        compare=compare,
-        sets=_several("sets", given["sets"], SETS),
-        joint=bool(given["joint"]),
-        scale=one_of("scale", given["scale"], SCALES),
-        embedding_control=one_of("embedding_control", given["embedding_control"], CONTROLS),
-        level=level,
-        seed=count("seed", given["seed"]),
-        bootstrap=bootstrap,
-        covariance=covariance,
-        intervals=intervals,
-        null=number("null", given["null"], -math.inf, math.inf),
-        folds=_environments(given["rho"], given["folds"]),
-        fine=fine,
-    )
+    if fine.n_components is not None and given["embedding_control"] != "pca":
+        raise OptionError(
+            f"DriveOptions(n_components={fine.n_components}) counts principal components, and "
+            f'embedding_control={given["embedding_control"]!r} makes none; pass embedding_control="pca", or leave '
+            "n_components out."
+        )
+
+
+def refuse_without_images(embeddings: Any, embedding_key: Any, choices: DriveChoices) -> None:
+    """OptionError for an option about images where no images are given."""
+    if embeddings is not None:
+        return
+    unused = None
+    if choices.embedding_control != CONTROLS[0]:
+        unused = f'embedding_control="{choices.embedding_control}"'
+    elif embedding_key is not None:
+        unused = f"embedding_key={embedding_key!r}"
+    if unused is not None:
+        raise OptionError(f"{unused} says how images enter, and embeddings= is not given; pass them, or leave it out.")
 
 
 def checked_rho(rho: Any) -> str | float:
@@ -210,6 +243,7 @@ def chosen_uncertainty(
     if isinstance(inference, Sandwich):
         if covariance is not None and covariance != inference:
             raise OptionError(f"inference={inference!r} contradicts covariance={covariance!r}; give one of them.")
+        _refuse_draws(n_boot, "inference=Sandwich(...) makes none", "write covariance=Sandwich(...) in its place")
         return _checked_sandwich(inference), None
     if n_ways > 2:
         raise OptionError(f"cluster names {n_ways} columns; one, or two for two-way standard errors.")
@@ -219,6 +253,8 @@ def chosen_uncertainty(
         raise OptionError(f"covariance={covariance!r} must be a Sandwich(...) or None.")
     bootstrap = inference
     if bootstrap is None:
+        if n_ways == 2:
+            _refuse_draws(n_boot, "two cluster columns have none", "cluster by one column")
         if n_boot == 0 or n_ways == 2:
             return _checked_sandwich(covariance), None
         bootstrap = Bootstrap(n_boot, "cluster" if n_ways else "iid")
@@ -226,10 +262,16 @@ def chosen_uncertainty(
         raise OptionError(f"cluster names two columns and inference={inference!r} resamples one; use a Sandwich.")
     if not isinstance(bootstrap, Bootstrap):
         raise OptionError(f"inference={inference!r} must be a Bootstrap(...), a Sandwich(...) or None.")
-    if n_boot not in (999, bootstrap.n):
+    if n_boot not in (DEFAULT_DRAWS, bootstrap.n):
         raise OptionError(f"n_boot={n_boot} contradicts inference=Bootstrap(n={bootstrap.n}); give one of them.")
     _check_bootstrap(bootstrap, level)
     return _checked_sandwich(covariance), bootstrap
+
+
+def _refuse_draws(n_boot: int, why: str, instead: str) -> None:
+    """OptionError for a number of draws that nobody would draw; the default may have been left as it is."""
+    if n_boot not in (0, DEFAULT_DRAWS):
+        raise OptionError(f"n_boot={n_boot} asks for bootstrap draws, and {why}; leave n_boot out, or {instead}.")
 
 
 def _check_bootstrap(bootstrap: Bootstrap, level: float) -> None:
@@ -260,7 +302,7 @@ def _environments(rho: Any, folds: Any) -> Folds | None:
             'rho="cv" leaves out one environment at a time and needs folds=Folds(by="region"), a column of regions, '
             "years or sensors; random folds hold the same environment on both sides and are not offered."
         )
-    return folds
+    return folds if rho == "cv" else None
 
 
 def _several(argument: str, value: str | Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:

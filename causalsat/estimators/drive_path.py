@@ -4,33 +4,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalsat.effects.iv_plots import PathPicture, SetLine
+from causalsat.checks.iv_strength import RULE_OF_THUMB, FirstStage
+from causalsat.effects.iv_plots import PathPicture, SetLine, StrengthBar
 from causalsat.effects.table import EffectTable
 from causalsat.errors import OptionError
 from causalsat.estimators.drive_equation import Equation
-from causalsat.estimators.drive_fit import default_grid, solve_path
+from causalsat.estimators.drive_fit import DrivePath, default_grid, solve_path
 from causalsat.estimators.drive_law import limit_law
 from causalsat.estimators.drive_options import DriveChoices
+from causalsat.estimators.drive_pick import treatment_at
 from causalsat.estimators.drive_words import unshrunk
 from causalsat.inference.iv_sets import SetRow
 
 if TYPE_CHECKING:
     import pandas as pd
 
+BIAS, SIZE = "Stock-Yogo, bias 10 % of OLS's", "Stock-Yogo, size 10 % of a 5 % test"
+EFFECTIVE, TEN = "Montiel Olea-Pflueger, bias 10 % of the worst case", "rule of thumb, ten"
 _BAND_POINTS = 24
 _BAND_DRAWS = 4000
 
 
 def path_frame(equation: Equation, rhos: np.ndarray | None) -> "pd.DataFrame":
-    """Radii, penalty, loss, size and coefficients in raw units along the path."""
+    """Radii, penalty, loss, size and coefficients in raw units along the path.
+
+    A treatment that is called like one of the columns of the path stands in the column "treatment <name>".
+    """
     import pandas as pd
 
     problem, radius = equation.problem, equation.radius
-    if rhos is None:
-        rhos = default_grid(problem, radius.lambda_min, radius.rho_hat)
-    if rhos.ndim != 1 or not (np.isfinite(rhos) & (rhos >= 0.0)).all():
-        raise OptionError("rhos must be a sequence of finite numbers of at least 0, squared radii.")
-    found = solve_path(problem, rhos)
+    rhos, found = _solved(equation, rhos)
     frame: dict[str, Any] = {
         "rho": rhos,
         "rho_over_lambda_min": rhos / radius.lambda_min if radius.lambda_min > 0.0 else np.full(rhos.size, np.nan),
@@ -40,45 +43,71 @@ def path_frame(equation: Equation, rhos: np.ndarray | None) -> "pd.DataFrame":
         "above_threshold": rhos > radius.rho_hat,
     }
     raw = problem.to_raw(found.b)
-    return pd.DataFrame(frame | {name: raw[:, j] for j, name in enumerate(problem.rows.treatments)})
+    names = _columns(problem.rows.treatments, tuple(frame))
+    return pd.DataFrame(frame | {name: raw[:, j] for j, name in enumerate(names)})
 
 
-def path_picture(equation: Equation, choices: DriveChoices, treatment: int = 0) -> PathPicture:
-    """The path of one treatment with a band from the limit law at points below the threshold."""
+def _columns(treatments: tuple[str, ...], own: tuple[str, ...]) -> list[str]:
+    """One name per treatment that neither the path's own columns nor another treatment bears."""
+    names: list[str] = []
+    for j, treatment in enumerate(treatments):
+        name, others = treatment, {*own, *names, *treatments[:j], *treatments[j + 1 :]}
+        while name in others:
+            name = f"treatment {name}"
+        names.append(name)
+    return names
+
+
+def _solved(equation: Equation, rhos: np.ndarray | None) -> tuple[np.ndarray, DrivePath]:
+    problem, radius = equation.problem, equation.radius
+    if rhos is None:
+        rhos = default_grid(problem, radius.lambda_min, radius.rho_hat)
+    if rhos.ndim != 1 or not (np.isfinite(rhos) & (rhos >= 0.0)).all():
+        raise OptionError("rhos must be a sequence of finite numbers of at least 0, squared radii.")
+    return rhos, solve_path(problem, rhos)
+
+
+def path_picture(
+    equation: Equation, choices: DriveChoices, treatment: int | str | None = None
+) -> tuple[PathPicture, ...]:
+    """The path of every treatment, or of one, with a band from the limit law at points below the threshold."""
     if not equation.identified:
         raise OptionError("the equation is not identified: its path has no threshold to plot; read .path() instead.")
-    frame, radius, problem = path_frame(equation, None), equation.radius, equation.problem
-    shown = frame["rho"].to_numpy() > 0.0
-    x, rho = frame["rho_over_lambda_min"].to_numpy()[shown], frame["rho"].to_numpy()[shown]
-    name = problem.rows.treatments[treatment]
-    low, high = _band(equation, choices, rho, frame[name].to_numpy()[shown], treatment)
-    unit = radius.lambda_min
-    moments = equation.rows.moments
+    radius, problem = equation.radius, equation.problem
+    names = problem.rows.treatments
+    shown = range(len(names)) if treatment is None else (treatment_at(names, treatment),)
+    rhos, found = _solved(equation, None)
+    rho, raw = rhos[rhos > 0.0], problem.to_raw(found.b)[rhos > 0.0]
+    low, high = _band(equation, choices, rho, raw)
+    unit, moments = radius.lambda_min, equation.rows.moments
     ols = np.linalg.lstsq(moments.XX, moments.Xy, rcond=None)[0]
-    return PathPicture(
-        x=x,
-        estimate=frame[name].to_numpy()[shown],
-        low=low,
-        high=high,
-        name=name,
-        verticals={
-            "cap": radius.cap / unit,
-            "smallest eigenvalue": 1.0,
-            "threshold": radius.rho_hat / unit,
-            "chosen": radius.rho / unit,
-        },
-        horizontals={
-            unshrunk(problem): float(problem.to_raw(problem.b_tsls)[treatment]), "OLS": float(ols[treatment]), "0": 0.0
-        },
-        threshold=radius.rho_hat / unit,
-    )  # fmt: skip
+    start = problem.to_raw(problem.b_tsls)
+    verticals = {
+        "cap": radius.cap / unit,
+        "smallest eigenvalue": 1.0,
+        "threshold": radius.rho_hat / unit,
+        "chosen": radius.rho / unit,
+    }
+    return tuple(
+        PathPicture(
+            x=rho / unit,
+            estimate=raw[:, j],
+            low=low[:, j],
+            high=high[:, j],
+            name=names[j],
+            verticals=verticals,
+            horizontals={unshrunk(problem): float(start[j]), "OLS": float(ols[j]), "0": 0.0},
+            threshold=radius.rho_hat / unit,
+        )
+        for j in shown
+    )
 
 
 def _band(
-    equation: Equation, choices: DriveChoices, rho: np.ndarray, estimate: np.ndarray, j: int
+    equation: Equation, choices: DriveChoices, rho: np.ndarray, estimate: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the limit-law interval by interpolation between a few radii; NaN above the threshold."""
-    low, high = np.full(rho.size, np.nan), np.full(rho.size, np.nan)
+    """(r, p) ends of the limit-law interval by interpolation between a few radii; NaN above the threshold."""
+    low, high = np.full(estimate.shape, np.nan), np.full(estimate.shape, np.nan)
     valid = np.flatnonzero(rho < choices.fine.near * equation.radius.rho_hat)
     if not valid.size or equation.rows.q < equation.rows.p:
         return low, high
@@ -87,40 +116,67 @@ def _band(
     shifts = []
     for i in valid[knots]:
         law = limit_law(equation.problem, float(rho[i]), choices.covariance, n_law=_BAND_DRAWS, seed=choices.seed)
-        draws = equation.problem.to_raw(law.draws)[:, j] / np.sqrt(equation.rows.n)
-        shifts.append(np.quantile(draws, [1.0 - tail, tail]))
+        draws = equation.problem.to_raw(law.draws) / np.sqrt(equation.rows.n)
+        shifts.append(np.quantile(draws, [1.0 - tail, tail], axis=0))
     ends = np.array(shifts)
-    low[valid] = estimate[valid] - np.interp(valid, valid[knots], ends[:, 0])
-    high[valid] = estimate[valid] - np.interp(valid, valid[knots], ends[:, 1])
+    for j in range(estimate.shape[1]):
+        low[valid, j] = estimate[valid, j] - np.interp(valid, valid[knots], ends[:, 0, j])
+        high[valid, j] = estimate[valid, j] - np.interp(valid, valid[knots], ends[:, 1, j])
     return low, high
 
 
 def strength_bars(
-    equation: Equation,
-) -> tuple[list[tuple[str, float, float]], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """F statistics with critical values, and partial residuals of the first treatment on each instrument."""
+    equation: Equation, treatment: int | str = 0
+) -> tuple[list[StrengthBar], dict[str, tuple[np.ndarray, np.ndarray]], str]:
+    """F statistics with critical values, partial residuals of a treatment on each instrument, and its name."""
     strength, rows = equation.first_stage, equation.rows
     if strength is None:
         raise OptionError("the equation is not identified, so its instruments have no strength to plot.")
-    bars: list[tuple[str, float, float]] = []
-    for j, name in enumerate(rows.treatments):
-        bars.append((f"classical F, {name}", float(strength.f_classical[j]), np.nan))
-        bars.append((f"robust F, {name}", float(strength.f_robust[j]), np.nan))
-        if rows.p > 1:
-            bars.append((f"conditional F, {name}", float(strength.sanderson_windmeijer[j]), np.nan))
-    if np.isfinite(strength.f_effective):
-        bars.append(("effective F", strength.f_effective, strength.effective_critical[10]))
-    bars.append(("Cragg-Donald F", strength.cragg_donald.f, np.nan))
-    bars.append(("Kleibergen-Paap F", strength.kleibergen_paap.f, np.nan))
+    at = treatment_at(rows.treatments, treatment)
+    bars = _single_bars(strength) if rows.p == 1 else _several_bars(strength)
     root = np.sqrt(rows.weights)
     points = {}
     for k, name in enumerate(rows.instruments):
         others = np.delete(rows.Z, k, axis=1) * root[:, None]
-        columns = np.column_stack([rows.Z[:, k], rows.X[:, 0]]) * root[:, None]
+        columns = np.column_stack([rows.Z[:, k], rows.X[:, at]]) * root[:, None]
         if others.shape[1]:
             columns = columns - others @ np.linalg.lstsq(others, columns, rcond=None)[0]
         points[name] = (columns[:, 0], columns[:, 1])
-    return bars, points
+    return bars, points, rows.treatments[at]
+
+
+def _single_bars(strength: FirstStage) -> list[StrengthBar]:
+    """One treatment: the classical F is the Cragg-Donald F, the robust F the Kleibergen-Paap F."""
+    name, stock_yogo = strength.treatments[0], _stock_yogo(strength)
+    return [
+        StrengthBar(f"classical F, {name}", float(strength.f_classical[0]), stock_yogo),
+        StrengthBar(f"robust F, {name}", float(strength.f_robust[0])),
+        StrengthBar("effective F", strength.f_effective, _marks({EFFECTIVE: strength.effective_critical[10]})),
+        StrengthBar("Cragg-Donald F", strength.cragg_donald.f, stock_yogo),
+        StrengthBar("Kleibergen-Paap F", strength.kleibergen_paap.f),
+    ]
+
+
+def _several_bars(strength: FirstStage) -> list[StrengthBar]:
+    """Several treatments: ten for the conditional F and the rank F, which is what weakness is judged by."""
+    ten = _marks({TEN: RULE_OF_THUMB})
+    bars = []
+    for j, name in enumerate(strength.treatments):
+        bars.append(StrengthBar(f"classical F, {name}", float(strength.f_classical[j])))
+        bars.append(StrengthBar(f"robust F, {name}", float(strength.f_robust[j])))
+        bars.append(StrengthBar(f"conditional F, {name}", float(strength.sanderson_windmeijer[j]), ten))
+    judge = _stock_yogo(strength) if np.isfinite(strength.kleibergen_paap.f) else _stock_yogo(strength) + ten
+    bars.append(StrengthBar("Cragg-Donald F", strength.cragg_donald.f, judge))
+    bars.append(StrengthBar("Kleibergen-Paap F", strength.kleibergen_paap.f, ten))
+    return bars
+
+
+def _stock_yogo(strength: FirstStage) -> tuple[tuple[str, float], ...]:
+    return _marks({BIAS: strength.stock_yogo_bias.values[10], SIZE: strength.stock_yogo_size.values[10]})
+
+
+def _marks(values: dict[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple((label, float(value)) for label, value in values.items() if np.isfinite(value))
 
 
 def set_lines(table: EffectTable, sets: tuple[SetRow, ...]) -> list[SetLine]:

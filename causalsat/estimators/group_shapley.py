@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from causalsat.effects.table import EffectTable
-from causalsat.errors import OptionError, nearest, number, one_of
+from causalsat.errors import OptionError, flag, nearest, number, one_of
 from causalsat.progress import Progress
 from causalsat.public import public
 
@@ -77,8 +77,9 @@ def group_shapley(
     -------
     EffectTable
         Index ``group``; ``term`` contribution, share, or contribution_lower and contribution_upper (then the row
-        contribution has no estimate but an interval that covers the whole identified set); the last rows belong to
-        ``"(total)"``. Take ``table.where(term="contribution").joint()`` for simultaneous bands.
+        contribution has no estimate but an interval that covers the whole identified set: outer quantiles of the draws
+        of its ends, or, where values came without draws and are taken as exact, the set itself); the last rows belong
+        to ``"(total)"``. Take ``table.where(term="contribution").joint()`` for simultaneous bands.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def group_shapley(
         low=low,
         high=high,
         structure=(structure,) if isinstance(structure, str) else tuple(structure),
-        shares=bool(shares),
+        shares=flag("shares", shares),
         level=number("level", level, 0.0, 1.0),
         interval=one_of("interval", interval, ("basic", "percentile", "normal")),
         seed=seed,

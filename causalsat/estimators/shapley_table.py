@@ -139,7 +139,7 @@ def decomposition(values: Values, request: Request) -> EffectTable:
         box, rules = box_of(values, request.low, request.high), inequalities(m, request.structure)
         found = bound(values, with_total(shapley_matrix(m)), box, rules, request.progress)
         _bounded(rows, values, found, request)
-        facts |= _bound_facts(request)
+        facts |= _bound_facts(request, exact=values.draws is None)
     else:
         if request.missing == "min_norm":
             fit = least_norm(m, values.known)
@@ -219,13 +219,13 @@ def _bounded(rows: _Rows, values: Values, found: Bounds, request: Request) -> No
 
 
 def _bound_rows(rows: _Rows, name: str, found: Bounds, j: int) -> None:
-    """Contribution (NaN, covered by the outer quantiles), its lower and its upper end."""
+    """Contribution (NaN, covered by the outer quantiles; exact values by the ends), its lower and its upper end."""
     ends, outer = [], []
     for side, (point, draws) in enumerate(((found.lower, found.lower_draws), (found.upper, found.upper_draws))):
         value = float(point[j])
         column = None if draws is None or np.isinf(value) else draws[:, j]
         _, limits, _, _ = rows._uncertainty(value, np.empty(0) if column is None else column, "percentile")
-        outer.append(value if np.isinf(value) else limits[side])
+        outer.append(value if np.isinf(value) or rows.b == 0 else limits[side])
         ends.append((value, column))
     covered = (outer[0], outer[1])
     rows.add(name, "contribution", np.nan, None, why=_INTERVAL_SET, conf=covered)
@@ -260,8 +260,10 @@ def _facts(values: Values, request: Request) -> dict[str, Any]:
     }
 
 
-def _bound_facts(request: Request) -> dict[str, Any]:
+def _bound_facts(request: Request, *, exact: bool) -> dict[str, Any]:
+    covering = f"the identified set itself: {_EXACT}" if exact else "outer quantiles of the draws of its two ends"
     return {
+        "interval_of_bounds": covering,
         "structure": list(request.structure),
         "bounds": "each end is sharp by itself; jointly the contributions lie in a polytope on the plane of their sum",
         "refused_intervals": {"basic": _REFUSED, "normal": _REFUSED},

@@ -242,6 +242,11 @@ def _row(
         return None, "the estimate is not available"
     fine = np.isfinite(draws) if t_star is None else np.isfinite(t_star)
     failed, b = int(draws.size - fine.sum()), int(fine.sum())
+    if b == 0:
+        return None, (
+            f"none of the {draws.size} bootstrap draws holds a number for this row: it was computed without draws, or "
+            "all of them failed"
+        )
     if failed > MAX_FAILED * draws.size:
         return None, f"{failed} of {draws.size} bootstrap draws failed (more than 10%)"
     if tail_rank(b, alpha / 2.0) < 1:
