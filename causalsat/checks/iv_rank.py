@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalsat.checks.iv_tests import Test, absent, chi2_law, f_law, in_words, wald
+from causalsat.checks.iv_tests import Test, absent, chi2_law, f_law, in_words, wald, withheld
 from causalsat.errors import IdentificationError
 from causalsat.inference.covariance import Covariance
-from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich
+from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich, tested_sandwich
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
 
@@ -46,13 +46,14 @@ def first_stage_scores(rows: IvRows, sandwich: Sandwich) -> FirstStageScores:
     rows : IvRows
         The study.
     sandwich : Sandwich
-        Any kind but "hc3".
+        Any kind but "hc3"; "classical" is read as "hc1" with unequal weights.
 
     Returns
     -------
     FirstStageScores
     """
-    moments = rows.moments
+    moments, asked = rows.moments, sandwich
+    sandwich = tested_sandwich(sandwich, rows)
     if sandwich.kind == "classical":
         small = rows.dof == "small"
         factor = rows.n / rows.d1 if small else 1.0
@@ -64,7 +65,10 @@ def first_stage_scores(rows: IvRows, sandwich: Sandwich) -> FirstStageScores:
     used = resolved_sandwich(sandwich, rows)
     found = iv_covariance(rows, scores, used, columns=rows.q)
     df = math.inf if rows.dof == "none" else found.df
-    return FirstStageScores(rows.n * found.matrix, found.factor, df, covariance_words(found))
+    words = covariance_words(found)
+    if asked != sandwich:
+        words += " (classical takes the unequal weights for precisions)"
+    return FirstStageScores(rows.n * found.matrix, found.factor, df, words)
 
 
 def covariance_words(found: Covariance) -> str:
@@ -153,7 +157,8 @@ def cragg_donald(rows: IvRows, found: Pencil) -> Test:
         f"{'n - q - m' if rows.dof == 'small' else 'n'} = {scale}) follows {law} when one combination of the "
         f"treatments is not moved by the instruments and errors are homoskedastic ({in_words(p_value)})."
     )
-    return Test("cragg_donald", statistic, (float(df),), p_value, law, text, f, rows.n / scale)
+    made = Test("cragg_donald", statistic, (float(df),), p_value, law, text, f, rows.n / scale)
+    return withheld(made, rows, f"Cragg-Donald: F {f:.4g}, statistic {statistic:.4g}", "read Kleibergen-Paap")
 
 
 def kleibergen_paap(rows: IvRows, found: Pencil, scores: FirstStageScores) -> Test:
@@ -216,4 +221,5 @@ def _conditional(rows: IvRows, j: int) -> Test:
     p_value, law = f_law(statistic, df, float(rows.d1) if small else math.inf)
     text = f"conditional F of {rows.treatments[j]} {statistic:.4g}, law {law}, no factor ({in_words(p_value)})"
     freedom = (float(df), float(rows.d1)) if small else (float(df),)
-    return Test(f"sanderson_windmeijer[{rows.treatments[j]}]", statistic, freedom, p_value, law, text)
+    made = Test(f"sanderson_windmeijer[{rows.treatments[j]}]", statistic, freedom, p_value, law, text)
+    return withheld(made, rows, f"conditional F of {rows.treatments[j]} {statistic:.4g}", "read Kleibergen-Paap")

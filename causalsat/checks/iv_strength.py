@@ -22,7 +22,7 @@ from causalsat.checks.iv_rank import (
 )
 from causalsat.checks.iv_tests import LEVEL, Test, f_law, in_words, wald
 from causalsat.checks.result import CheckResult
-from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.iv_rows import PRECISIONS, IvRows
 from causalsat.inference.options import Sandwich
 
 _EXACT = 1e-13
@@ -46,7 +46,7 @@ class FirstStage:
     p_classical, p_robust : np.ndarray
         (p,) their p-values.
     law_classical, law_robust : str
-        Their laws.
+        Their laws; "" for the classical F with unequal weights, whose p-values are NaN.
     f_effective : float
         Effective F of Montiel Olea and Pflueger (one treatment, else NaN).
     effective_critical : dict of int to float
@@ -116,7 +116,7 @@ def first_stage(rows: IvRows, sandwich: Sandwich) -> FirstStage:
     rows : IvRows
         The study, n rows, p treatments, q >= p linearly independent instruments.
     sandwich : Sandwich
-        Covariance of the robust numbers: any kind but "hc3".
+        Covariance of the robust numbers: any kind but "hc3"; "classical" is read as "hc1" with unequal weights.
 
     Returns
     -------
@@ -190,6 +190,8 @@ def _odds(rows: IvRows) -> np.ndarray:
 def _classical_f(rows: IvRows) -> tuple[np.ndarray, np.ndarray, str]:
     df = float(rows.d1) if rows.dof == "small" else math.inf
     values = _odds(rows) * (rows.d1 if rows.dof == "small" else rows.n) / rows.q
+    if rows.unequal:
+        return values, np.full(rows.p, np.nan), ""
     laws = [f_law(float(value), rows.q, df) for value in values]
     return values, np.array([p for p, _ in laws]), laws[0][1]
 
@@ -255,10 +257,12 @@ def _relevance_check(rows: IvRows, stage: FirstStage, j: int) -> CheckResult:
         if not math.isnan(stage.f_robust[j])
         else f"not available: {stage.unavailable[f'f_robust[{name}]']}"
     )
+    law = "no p-value, since its law takes the unequal weights for precisions"
+    if stage.law_classical:
+        law = f"{stage.law_classical}, {in_words(float(stage.p_classical[j]))}"
     text = (
         f"{rows.q} instrument{'s' * (rows.q > 1)} of {name}: partial R2 {stage.partial_r2[j]:.4g}{shea}; classical F "
-        f"{stage.f_classical[j]:.4g} ({stage.law_classical}, {in_words(float(stage.p_classical[j]))}); F under the "
-        f"study's covariance {robust}."
+        f"{stage.f_classical[j]:.4g} ({law}); F under the study's covariance {robust}."
     )
     judged = float(stage.p_robust[j])
     passed = None if math.isnan(judged) else judged < LEVEL
@@ -305,7 +309,7 @@ def _effective_check(stage: FirstStage) -> CheckResult:
 
 def _rank_check(test: Test) -> CheckResult:
     if not test.law:
-        return CheckResult(test.name, None, math.nan, test.text)
+        return CheckResult(test.name, None, test.f, test.text)
     table: dict[str, list[Any]] = {
         "quantity": ["f", "chi2", "df", "p_value", "factor"],
         "value": [test.f, test.statistic, test.df[0], test.p_value, test.factor],
@@ -324,6 +328,13 @@ def _stock_yogo_check(rows: IvRows, stage: FirstStage) -> CheckResult:
             table["percent"].append(percent)
             table["critical_value"].append(value)
             table["exceeded"].append(None if math.isnan(value) else f > value)
+    if rows.unequal:
+        table["exceeded"] = [None] * len(table["exceeded"])
+        text = (
+            f"Cragg-Donald F {f:.4g} is held against no Stock-Yogo value: {PRECISIONS}; read the effective F or "
+            "Kleibergen-Paap."
+        )
+        return CheckResult("stock_yogo", None, f, text, table)
     judge, words = (
         (bias, "10 % of the bias of OLS") if not bias.reason else (size, "a size of 10 % of the 5 % Wald test")
     )
@@ -346,7 +357,9 @@ def _conditional_check(stage: FirstStage) -> CheckResult:
     low = float(stage.sanderson_windmeijer.min())
     text = f"Sanderson-Windmeijer: {'; '.join(test.text for test in tests)}."
     ordinary = min(float(value) for value in stage.f_classical)
-    if low <= RULE_OF_THUMB < ordinary:
+    if not stage.law_classical:
+        text += " The rule of ten is not applied to them."
+    elif low <= RULE_OF_THUMB < ordinary:
         text += (
             f" Every ordinary F exceeds {RULE_OF_THUMB:g}, yet the smallest conditional F is {low:.4g}: the "
             "instruments move the treatments together and cannot tell them apart. Judge identification by this number."
@@ -359,4 +372,5 @@ def _conditional_check(stage: FirstStage) -> CheckResult:
         "p_value": [test.p_value for test in tests],
         "f_classical": [float(value) for value in stage.f_classical],
     }
-    return CheckResult("sanderson_windmeijer", low > RULE_OF_THUMB, low, text, table)
+    passed = None if not stage.law_classical else low > RULE_OF_THUMB
+    return CheckResult("sanderson_windmeijer", passed, low, text, table)

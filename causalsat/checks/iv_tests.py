@@ -1,9 +1,11 @@
 """What a test of an instrumental-variable study returns, and the laws it is read against."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from causalsat.inference.iv_rows import PRECISIONS, IvRows
 
 LEVEL = 0.05
 
@@ -23,7 +25,7 @@ class Test:
     p_value : float
         Probability of a larger statistic under ``law``.
     law : str
-        "chi2(2)", "F(2, 424)", "chi2(3)/3", or "" when there is nothing to test.
+        "chi2(2)", "F(2, 424)", "chi2(3)/3", or "" when there is nothing to test or no law to test against.
     text : str
         What is tested, the law, the finite-sample factor and the finding, in words.
     f : float
@@ -45,6 +47,18 @@ class Test:
 def absent(name: str, reason: str) -> Test:
     """A test that cannot be run, with the reason."""
     return Test(name, math.nan, (), math.nan, "", reason)
+
+
+def withheld(test: Test, rows: IvRows, found: str, instead: str) -> Test:
+    """A homoskedastic test, whose p-value and law are withheld where weights are unequal.
+
+    Its law needs Var(sum w z e) = sigma^2 sum w z z', true of precision weights; sampling weights give
+    sigma^2 sum w^2 z z'. ``found`` is the statistic in words, ``instead`` what to read.
+    """
+    if not rows.unequal:
+        return test
+    text = f"{found}, without a p-value: {PRECISIONS}; {instead}."
+    return replace(test, p_value=math.nan, law="", text=text)
 
 
 def chi2_law(statistic: float, df: float) -> tuple[float, str]:

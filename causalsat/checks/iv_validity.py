@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from causalsat.checks.iv_rank import covariance_words
-from causalsat.checks.iv_tests import LEVEL, Test, absent, chi2_law, f_law, in_words, wald
+from causalsat.checks.iv_tests import LEVEL, Test, absent, chi2_law, f_law, in_words, wald, withheld
 from causalsat.checks.result import CheckResult
-from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich
+from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich, tested_sandwich
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
 
@@ -42,7 +42,7 @@ def sargan(rows: IvRows) -> Test:
     Returns
     -------
     Test
-        NaN with the reason when q = p.
+        NaN with the reason when q = p; without p-value and law when weights are unequal.
 
     References
     ----------
@@ -61,7 +61,8 @@ def sargan(rows: IvRows) -> Test:
     text = (
         f"Sargan {statistic:.4g}, law {law}, factor n = {rows.n} ({in_words(p_value)}); valid under homoskedasticity."
     )
-    return Test("sargan", statistic, (float(rows.q - rows.p),), p_value, law, text)
+    made = Test("sargan", statistic, (float(rows.q - rows.p),), p_value, law, text)
+    return withheld(made, rows, f"Sargan {statistic:.4g}", "read Hansen's J")
 
 
 def hansen(rows: IvRows, sandwich: Sandwich) -> Test:
@@ -76,7 +77,7 @@ def hansen(rows: IvRows, sandwich: Sandwich) -> Test:
     rows : IvRows
         The study.
     sandwich : Sandwich
-        Any kind but "hc3"; "classical" makes it Sargan's test.
+        Any kind but "hc3"; "classical" makes it Sargan's test, and is read as "hc1" with unequal weights.
 
     Returns
     -------
@@ -111,6 +112,7 @@ def _moment_weight(rows: IvRows, sandwich: Sandwich) -> tuple[np.ndarray, str]:
     """(q, q) variance of the whitened moments at TSLS without its factor, and its name in words."""
     moments = rows.moments
     residuals = rows.residuals(moments.b_tsls)
+    sandwich = tested_sandwich(sandwich, rows)
     if sandwich.kind == "classical":
         return float(np.mean(rows.weights * residuals**2)) * np.eye(rows.q), "homoskedastic weight"
     whitened = np.linalg.solve(moments.L, (rows.Z * (rows.weights * residuals)[:, None]).T).T
@@ -122,6 +124,9 @@ _EXOGENOUS = (
     "Every treatment is a linear function of instruments and covariates: it is exogenous by construction, and there is "
     "nothing to test."
 )
+
+
+_READ = "read the robust endogeneity test"
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +198,8 @@ def wu_hausman(rows: IvRows) -> Test:
     statistic = (found.gain / found.rank) / ((found.without - found.gain) / df2)
     p_value, law = f_law(statistic, found.rank, float(df2))
     text = f"Wu-Hausman F {statistic:.4g}, law {law}, no factor ({in_words(p_value)}).{_deficient(rows, found.rank)}"
-    return Test("wu_hausman", statistic, (float(found.rank), float(df2)), p_value, law, text)
+    made = Test("wu_hausman", statistic, (float(found.rank), float(df2)), p_value, law, text)
+    return withheld(made, rows, f"Wu-Hausman F {statistic:.4g}", _READ)
 
 
 def durbin(rows: IvRows) -> Test:
@@ -222,14 +228,15 @@ def durbin(rows: IvRows) -> Test:
     text = (
         f"Durbin {statistic:.4g}, law {law}, factor n = {rows.n} ({in_words(p_value)}).{_deficient(rows, found.rank)}"
     )
-    return Test("durbin", statistic, (float(found.rank),), p_value, law, text)
+    made = Test("durbin", statistic, (float(found.rank),), p_value, law, text)
+    return withheld(made, rows, f"Durbin {statistic:.4g}", _READ)
 
 
 def robust_endogeneity(rows: IvRows, sandwich: Sandwich) -> Test:
     """Wald test that M_Z X adds nothing to OLS, under the study's covariance.
 
     The regression of :func:`wu_hausman` with a covariance that allows heteroskedasticity, clusters or distance;
-    "classical" makes it r times the Wu-Hausman F.
+    "classical" makes it the Wu-Hausman F, and is read as "hc1" with unequal weights.
 
     Parameters
     ----------
@@ -251,6 +258,7 @@ def robust_endogeneity(rows: IvRows, sandwich: Sandwich) -> Test:
     if found.reason:
         return absent("endogeneity_robust", found.reason)
     n, columns = rows.n, rows.p + found.rank
+    sandwich = tested_sandwich(sandwich, rows)
     coefficient = found.basis.T @ (rows.y * np.sqrt(rows.weights))
     if sandwich.kind == "classical":
         df = float(n - columns - rows.m) if rows.dof == "small" else math.inf
@@ -304,7 +312,7 @@ def _table(test: Test) -> dict[str, list[Any]]:
 
 def _restrictions(test: Test) -> CheckResult:
     if not test.law:
-        return CheckResult(test.name, None, math.nan, test.text)
+        return CheckResult(test.name, None, test.statistic, test.text)
     passed = test.p_value >= LEVEL
     text = test.text + (
         " The instruments do not contradict each other, which they also would not if all were invalid in the same way."
@@ -317,7 +325,7 @@ def _restrictions(test: Test) -> CheckResult:
 
 def _endogeneity(test: Test) -> CheckResult:
     if not test.law:
-        return CheckResult(test.name, None, math.nan, test.text)
+        return CheckResult(test.name, None, test.statistic, test.text)
     text = test.text + (
         " TSLS and OLS differ by more than chance."
         if test.p_value < LEVEL

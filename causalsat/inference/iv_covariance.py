@@ -8,6 +8,11 @@ from causalsat.inference.covariance import Covariance, influence_covariance
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
 
+AS_PRECISIONS = (
+    "classical standard errors take the unequal weights for precisions (inverse variances of the errors); for sampling "
+    'weights use Sandwich("hc1") or clusters'
+)
+
 
 def resolved_sandwich(sandwich: Sandwich, rows: IvRows) -> Sandwich:
     """The covariance with the factor of the study's convention written out.
@@ -19,6 +24,14 @@ def resolved_sandwich(sandwich: Sandwich, rows: IvRows) -> Sandwich:
     if sandwich.kind in ("cluster", "twoway") and sandwich.small_sample == "auto":
         return replace(sandwich, small_sample="none" if rows.dof == "none" else "crv1")
     return sandwich
+
+
+def tested_sandwich(sandwich: Sandwich, rows: IvRows) -> Sandwich:
+    """The covariance of a test: with unequal weights "classical" is read as "hc1".
+
+    Under homoskedastic errors Var(sum w z e) = sigma^2 sum w^2 z z', where the classical formula has w for w^2.
+    """
+    return Sandwich("hc1") if sandwich.kind == "classical" and rows.unequal else sandwich
 
 
 def iv_covariance(
@@ -33,7 +46,8 @@ def iv_covariance(
     influence : np.ndarray
         (n, k) float64, weights included: estimate - truth ~ mean(influence).
     sandwich : Sandwich
-        "classical" returns ``classical``; the other kinds sum influence values.
+        "classical" returns ``classical``, whose notes then say under "assumption" what it takes unequal weights for;
+        the other kinds sum influence values.
     columns : int
         p for a second stage, q for a first stage; the parameters partialled out are added.
     classical : np.ndarray, optional
@@ -46,7 +60,8 @@ def iv_covariance(
     if sandwich.kind == "classical":
         matrix = np.asarray(classical, dtype=np.float64)
         error = np.sqrt(np.where(np.diag(matrix) > 0.0, np.diag(matrix), 0.0))
-        return Covariance(matrix, error, "classical", 1.0, None, np.inf)
+        notes = {"assumption": AS_PRECISIONS} if rows.unequal else {}
+        return Covariance(matrix, error, "classical", 1.0, None, np.inf, notes=notes)
     used = resolved_sandwich(sandwich, rows)
     return influence_covariance(influence, used, rows.sampling, n_parameters=rows.parameters(used, columns))
 

@@ -8,6 +8,12 @@ import numpy as np
 from causalsat.inference.options import Sandwich
 from causalsat.inference.sampling import Sampling
 
+_EQUAL = 1e-12
+PRECISIONS = (
+    "its law takes the unequal weights for precisions (inverse variances of the errors), and as sampling weights they "
+    "are none"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class IvRows:
@@ -82,6 +88,11 @@ class IvRows:
     def d2(self) -> int:
         """n - p - m, the degrees of freedom of the second stage."""
         return self.n - self.p - self.m
+
+    @cached_property
+    def unequal(self) -> bool:
+        """Whether weights differ: Var(sum w z e) is then sigma^2 sum w^2 z z', which no classical law uses."""
+        return bool(np.ptp(self.weights) > _EQUAL)
 
     @cached_property
     def moments(self) -> "IvMoments":

@@ -9,9 +9,10 @@ import numpy as np
 
 from causalsat.errors import OptionError, number, one_of
 from causalsat.inference.iv_clr import clr_level, clr_p_value, lm_levels
+from causalsat.inference.iv_covariance import tested_sandwich
 from causalsat.inference.iv_pencil import Pencil, level_set, pencil_of, ratio, roots, subset_ratio, undefined
 from causalsat.inference.iv_quadratic import LINE, Pieces, shape, union, written
-from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.iv_rows import PRECISIONS, IvRows
 from causalsat.inference.options import Sandwich
 
 if TYPE_CHECKING:
@@ -21,12 +22,16 @@ METHODS = ("ar", "clr", "lm")
 AR_LAWS = ("chi2", "f")
 ONE_TREATMENT = "this test is inverted for one treatment only; with several, read the Anderson-Rubin sets"
 FEWER = "there are fewer instruments than treatments: no effect is identified"
+WEIGHTED = f"{PRECISIONS}: neither a p-value nor a set is given; read the robust Anderson-Rubin set"
 _EMPTY = "empty: the model is rejected, no effect makes the instruments unrelated to the residuals; it is not precision"
 _LINE = "the whole line: the data exclude no effect"
 
 
 class SetTest(NamedTuple):
-    """A test at one value: statistic, degrees of freedom, p-value, and the law with its scaling."""
+    """A test at one value: statistic, degrees of freedom, p-value, and the law with its scaling.
+
+    Where there is no p-value, ``law`` says why.
+    """
 
     statistic: float
     df: float
@@ -107,8 +112,9 @@ def confidence_sets(
     """Weak-instrument sets of every treatment by each method.
 
     They hold with instruments of any strength, assuming that instruments and the structural error are uncorrelated;
-    "homoskedastic" sets assume in addition an error of constant variance and independent rows. Several treatments:
-    the homoskedastic set of one effect compares the smallest root of the pencil of [y - x_j b_j, other treatments] with
+    "homoskedastic" sets assume in addition an error of constant variance and independent rows; unequal (sampling)
+    weights break their laws even then, so that they are reasons, beside their statistics. Several treatments: the
+    homoskedastic set of one effect compares the smallest root of the pencil of [y - x_j b_j, other treatments] with
     a chi-squared law of q - p + 1 degrees of freedom; the robust one projects the joint set (conservative); CLR and LM
     are reasons.
 
@@ -121,7 +127,8 @@ def confidence_sets(
     level : float
         Confidence level.
     sandwich : Sandwich, optional
-        Covariance of the robust Anderson-Rubin set; None or "classical" leaves it out.
+        Covariance of the robust Anderson-Rubin set; None or "classical" leaves it out, but "classical" is read as "hc1"
+        with unequal weights.
     ar_law : str
         "chi2", or "f" for the F law of the homoskedastic Anderson-Rubin test.
     null : float
@@ -161,8 +168,8 @@ def confidence_sets(
     if not 0.0 < level < 1.0:
         raise OptionError(f"level={level:g} must lie strictly between 0 and 1; 0.95 is usual.")
     pencil = pencil_of(rows)
-    robust = "ar" in wanted and sandwich is not None and sandwich.kind != "classical"
-    form = _form(rows, sandwich) if robust and sandwich is not None else None
+    used = None if sandwich is None else tested_sandwich(sandwich, rows)
+    form = None if used is None or used.kind == "classical" or "ar" not in wanted else _form(rows, used)
     found: list[SetRow] = []
     for j in range(rows.p):
         for method in wanted:
@@ -192,7 +199,8 @@ def ar_test(rows: IvRows, b: np.ndarray, *, sandwich: Sandwich | None = None, la
     Returns
     -------
     SetTest
-        NaN statistic, with the reason as its law, where undefined.
+        NaN statistic, with the reason as its law, where undefined; the homoskedastic test has no p-value with unequal
+        weights.
 
     References
     ----------
@@ -207,7 +215,9 @@ def ar_test(rows: IvRows, b: np.ndarray, *, sandwich: Sandwich | None = None, la
         return SetTest(*robust_ar_test(rows, value, sandwich))
     pencil = pencil_of(rows)
     why = undefined(pencil)
-    return SetTest(math.nan, math.nan, math.nan, why) if why else _f_scale(ratio(pencil, value), rows.q, rows.d1, law)
+    if why:
+        return SetTest(math.nan, math.nan, math.nan, why)
+    return _withheld(rows, _f_scale(ratio(pencil, value), rows.q, rows.d1, law))
 
 
 def clr_test(rows: IvRows, b: float) -> SetTest:
@@ -235,7 +245,8 @@ def clr_test(rows: IvRows, b: float) -> SetTest:
     reached = ratio(pencil, np.array([float(b)]))
     statistic = max(reached - low, 0.0)
     tau = high if math.isinf(high) else max(low + high - reached, 0.0)
-    return SetTest(statistic, math.nan, clr_p_value(statistic, tau, rows.q), f"conditional on Q_T = {tau:.4g}")
+    test = SetTest(statistic, math.nan, clr_p_value(statistic, tau, rows.q), f"conditional on Q_T = {tau:.4g}")
+    return _withheld(rows, test)
 
 
 def lm_test(rows: IvRows, b: np.ndarray) -> SetTest:
@@ -265,7 +276,7 @@ def lm_test(rows: IvRows, b: np.ndarray) -> SetTest:
     slope = (rows.weights * residual) @ moments.MX / (rows.n * spread)
     basis = np.linalg.qr((moments.B - np.outer(g, slope)) / pencil.scale[None, 1:])[0]
     statistic = rows.d1 * float(np.sum((basis.T @ g) ** 2)) / spread
-    return SetTest(statistic, rows.p, _chi2_tail(statistic, rows.p), f"chi-squared({rows.p})")
+    return _withheld(rows, SetTest(statistic, rows.p, _chi2_tail(statistic, rows.p), f"chi-squared({rows.p})"))
 
 
 def eigenvalues(pencil: Pencil) -> tuple[float, float]:
@@ -288,19 +299,25 @@ def _homoskedastic(rows: IvRows, pencil: Pencil, method: str, j: int, level: flo
         why = FEWER
     if why:
         return SetRow(method, name, "homoskedastic", math.nan, math.nan, None, why)
+    df = rows.q - rows.p + 1
     if method == "ar":
-        df = rows.q - rows.p + 1
-        test = _f_scale(subset_ratio(pencil, j, null), df, rows.d1, ar_law)
-        pieces, note = level_set(pencil, j, _critical(df, rows.d1, 1.0 - level, ar_law)), ""
-    elif method == "clr":
-        test, note = clr_test(rows, null), ""
-        pieces = _clr_pieces(pencil, 1.0 - level)
+        test = _withheld(rows, _f_scale(subset_ratio(pencil, j, null), df, rows.d1, ar_law))
     else:
-        test = lm_test(rows, np.array([null]))
-        pieces = _lm_pieces(pencil, 1.0 - level)
-        note = "one of the pieces may be spurious" if len(pieces) > 1 and rows.q > 1 else ""
+        test = clr_test(rows, null) if method == "clr" else lm_test(rows, np.array([null]))
+    if rows.unequal:
+        return SetRow(method, name, "homoskedastic", test.statistic, math.nan, None, WEIGHTED)
+    if method == "ar":
+        pieces = level_set(pencil, j, _critical(df, rows.d1, 1.0 - level, ar_law))
+    else:
+        pieces = _clr_pieces(pencil, 1.0 - level) if method == "clr" else _lm_pieces(pencil, 1.0 - level)
+    note = "one of the pieces may be spurious" if method == "lm" and len(pieces) > 1 and rows.q > 1 else ""
     made = made_set(method, "homoskedastic", pieces, level, note)
     return SetRow(method, name, "homoskedastic", test.statistic, test.p_value, made)
+
+
+def _withheld(rows: IvRows, test: SetTest) -> SetTest:
+    """The test without its p-value where weights are unequal."""
+    return test._replace(p_value=math.nan, law=WEIGHTED) if rows.unequal else test
 
 
 def _form(rows: IvRows, sandwich: Sandwich) -> "ReducedForm | str":
