@@ -36,5 +36,6 @@ def radius(rows: IvRows, rule, sandwich="hc1", environments=None, fine=None, **p
 
 
 def environments(n, g=5, seed=0):
-    codes = np.random.default_rng(seed).integers(0, g, n)
+    """Environments that hold the clusters of ten rows whole."""
+    codes = np.random.default_rng(seed).integers(0, g, -(-n // 10)).repeat(10)[:n]
     return codes, np.array([f"region {e}" for e in range(g)])
