@@ -1,15 +1,11 @@
 """Distance to a border as the score of a geographic discontinuity."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from causalsat.errors import DataError, nearest, number
-from causalsat.facts import as_html, as_text, counted
-from causalsat.public import public
+from causalsat.errors import DataError, number
 from causalsat.study.boundary_lines import (
     MAX_EDGE_M,
     WGS84,
@@ -22,58 +18,14 @@ from causalsat.study.boundary_lines import (
     treated_area,
     without,
 )
+from causalsat.study.boundary_places import on_one_side, read_places
+from causalsat.study.boundary_result import SignedDistance
+from causalsat.study.boundary_turns import all_around, full_turn
 
-# A polygon with more than this share of its area on either side belongs to neither.
-STRADDLE_SHARE = 0.01
 ON_LINE_M = 1e-4
 BLOCK_PLACES = 2048
-COORDINATES = (("longitude", "latitude"), ("lon", "lat"))
 
-
-@public
-@dataclass(frozen=True, eq=False, repr=False)
-class SignedDistance:
-    """Distance of each place to a border; an array of metres wherever an array is asked for.
-
-    ``places["distance_m"] = result`` and ``np.asarray(result)`` give ``metres``. Printed, it tells how many places lie
-    on each side and how far, and how long the border is.
-
-    Attributes
-    ----------
-    metres : ndarray (n,) float64
-        Geodesic, positive on the treated side, 0 on the line, NaN for places without geometry.
-    segment : ndarray (n,) int64 or None
-        Stretch of the border that holds the nearest point, from 0; −1 for places without geometry; None unless
-        ``segment_km`` was given.
-    nearest : ndarray (n, 2) float64
-        Nearest point of the border, degrees WGS84.
-    border_km : float
-        Geodesic length of the border that was measured to; NaN unknown.
-    excluded_km : float
-        Length that ``exclude`` cut out of it; NaN unknown.
-    """
-
-    metres: np.ndarray
-    segment: np.ndarray | None
-    nearest: np.ndarray
-    border_km: float = math.nan
-    excluded_km: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.metres)
-
-    def __repr__(self) -> str:
-        return as_text(*_told(self))
-
-    def _repr_html_(self) -> str:
-        return as_html(*_told(self))
-
-    def __iter__(self) -> Iterator[float]:
-        return iter(self.metres.tolist())
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        metres = self.metres if dtype is None else self.metres.astype(dtype)
-        return metres.copy() if copy or metres is self.metres else metres
+__all__ = ["SignedDistance", "signed_distance"]
 
 
 def signed_distance(
@@ -88,7 +40,8 @@ def signed_distance(
 
     The nearest point is found in an azimuthal equidistant projection around each place, where all distances from the
     place are true; the length is that of the geodesic to it on WGS84. Edges of the border are straight in the CRS of
-    its layer.
+    its layer. Longitudes may run over 180° in any form: −180 to 180, 0 to 360, or polygons cut there, whose halves are
+    joined.
 
     Parameters
     ----------
@@ -103,7 +56,8 @@ def signed_distance(
         divides the map in two; ends are continued straight.
     exclude : like ``boundary``, optional
         Polygons over stretches that are no policy border (coast, foreign frontier), or lines along them (1 m). The
-        side of a place still follows from the whole border.
+        side of a place still follows from the whole border; a polygon that crosses excluded stretches only is measured
+        in its treated part, which must be the larger.
     segment_km : float, optional
         Cut each connected line into equal stretches of about this length and say which is nearest.
 
@@ -134,7 +88,7 @@ def signed_distance(
     length = None if segment_km is None else number("segment_km", segment_km, 0.0, 1e5)
     layer = read_shape(boundary, "boundary")
     line, areal = line_of(layer), layer.geometry.geom_type in ("Polygon", "MultiPolygon")
-    lonlat, polygons = _places(places)
+    lonlat, polygons = read_places(places)
     if not areal and treated is None:
         raise DataError(
             "boundary is a line, which has no inside: pass treated=, polygons of the treated area or one point on the "
@@ -144,8 +98,8 @@ def signed_distance(
         raise DataError("boundary holds polygons, whose inside is treated: leave treated out, or pass a line.")
     reach = _in_crs(lonlat, layer)
     area = layer if areal else treated_area(line, layer.crs, read_shape(treated, "treated"), reach)
-    _refuse_straddling(polygons, area)
     cut = None if exclude is None else read_shape(exclude, "exclude")
+    lonlat = on_one_side(lonlat, polygons, area, cut)
     edges = edges_of(without(line, cut, layer.crs), layer.crs)
     border = float(edges.length.sum())
     excluded = 0.0 if cut is None else max(_geodesic_length(line, layer.crs) - border, 0.0)
@@ -154,83 +108,6 @@ def signed_distance(
     metres = np.where(np.abs(metres) < ON_LINE_M, 0.0, metres)
     segment = None if length is None else _segments(edges, edge, share, length * 1000.0)
     return SignedDistance(metres, segment, foot, border / 1000.0, excluded / 1000.0)
-
-
-def _told(found: SignedDistance) -> tuple[str, list[tuple[str, str]]]:
-    """Headline and facts of a printed distance."""
-    metres = found.metres
-    facts = [
-        ("treated side", _reach(metres[metres > 0.0])),
-        ("other side", _reach(-metres[metres < 0.0])),
-        ("on the border", counted(int((metres == 0.0).sum()), "place")),
-    ]
-    lost = int(np.isnan(metres).sum())
-    if lost:
-        facts.append(("no geometry", f"{counted(lost, 'place')}, distance NaN"))
-    if not math.isnan(found.border_km):
-        cut = f"; {found.excluded_km:.1f} km more excluded" if found.excluded_km >= 0.05 else ""
-        cut = "; a part of unknown length excluded" if math.isnan(found.excluded_km) else cut
-        facts.append(("border", f"{found.border_km:.1f} km{cut}"))
-    if found.segment is not None:
-        held = np.unique(found.segment[found.segment >= 0], return_counts=True)[1]
-        each = f", each to {held.min()} to {held.max()} places" if held.size else ""
-        facts.append(("segments", f"{held.size} are nearest to some place{each}"))
-    return f"SignedDistance: {counted(len(found), 'place')}, metres to the border, positive on the treated side", facts
-
-
-def _reach(away: np.ndarray) -> str:
-    many = counted(away.size, "place")
-    if not away.size:
-        return many
-    low, high = f"{away.min():.1f}", f"{away.max():.1f}"
-    return f"{many}, {low} m away" if low == high else f"{many}, {low} to {high} m away"
-
-
-def _places(places: Any) -> tuple[np.ndarray, Any]:
-    """Degrees (n, 2), NaN where there is no geometry, and the layer when it may hold polygons."""
-    if hasattr(places, "geom_type") and hasattr(places, "crs"):
-        if places.crs is None:
-            raise DataError(f'places has no CRS; set it, for example places.set_crs("{WGS84}").')
-        shapes = places.geometry
-        usable = (~(shapes.isna() | shapes.is_empty)).to_numpy()
-        lonlat = np.full((len(shapes), 2), np.nan)
-        some = shapes[usable]
-        points = some.where(some.geom_type == "Point", some.representative_point()).to_crs(WGS84)
-        lonlat[usable] = np.column_stack([points.x.to_numpy(), points.y.to_numpy()])
-        return _checked(lonlat), shapes
-    if hasattr(places, "columns"):
-        columns = [str(c) for c in places.columns]
-        pair = next((p for p in COORDINATES if set(p) <= set(columns)), None)
-        if pair is None:
-            raise DataError(
-                f"places has no columns longitude, latitude (or lon, lat); it has: {', '.join(columns)}."
-                f"{nearest('longitude', columns)} Rename them, or pass a GeoDataFrame."
-            )
-        return _checked(np.column_stack([_degrees(places[name], f"places[{name!r}]") for name in pair])), None
-    lonlat = _degrees(places, "places")
-    if lonlat.ndim != 2 or lonlat.shape[1] != 2:
-        raise DataError(f"places has shape {lonlat.shape}; pass (n, 2) longitudes and latitudes, or a table.")
-    return _checked(lonlat), None
-
-
-def _degrees(values: Any, argument: str) -> np.ndarray:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{argument} cannot be read as degrees ({error}); convert it to numbers.") from error
-
-
-def _checked(lonlat: np.ndarray) -> np.ndarray:
-    good = np.isfinite(lonlat).all(axis=1)
-    beyond = np.flatnonzero(good & ((np.abs(lonlat[:, 1]) > 90.0) | (np.abs(lonlat[:, 0]) > 360.0)))
-    if beyond.size:
-        raise DataError(
-            f"places holds {lonlat[beyond[0]].tolist()} in row {beyond[0]}: not degrees of longitude, then latitude. "
-            "Swap the two, or pass a GeoDataFrame with its CRS."
-        )
-    turned = np.column_stack([(lonlat[:, 0] + 180.0) % 360.0 - 180.0, lonlat[:, 1]])
-    inside = np.abs(lonlat[:, :1]) <= 180.0
-    return np.where(good[:, None], np.where(inside, lonlat, turned), np.nan)
 
 
 def _in_crs(lonlat: np.ndarray, shape: Shape) -> np.ndarray:
@@ -243,33 +120,12 @@ def _in_crs(lonlat: np.ndarray, shape: Shape) -> np.ndarray:
 def _inside(lonlat: np.ndarray, area: Shape) -> np.ndarray:
     import shapely
 
-    xy = _in_crs(lonlat, area)
-    shapely.prepare(area.geometry)
-    return np.asarray(shapely.contains_xy(area.geometry, np.nan_to_num(xy, nan=np.inf, posinf=np.inf)))
-
-
-def _refuse_straddling(polygons: Any, area: Shape) -> None:
-    import shapely
-
-    if polygons is None:
-        return
-    shapes = np.asarray(polygons.to_crs(area.crs).array, dtype=object)
-    rows = np.flatnonzero(np.isin(shapely.get_type_id(shapes), (3, 6)) & ~shapely.is_empty(shapes))
-    if not rows.size:
-        return
-    border = shapely.boundary(area.geometry)
-    shapely.prepare(border)
-    rows = rows[shapely.intersects(border, shapes[rows])]
-    sound = shapely.make_valid(shapes[rows])
-    share = shapely.area(shapely.intersection(sound, area.geometry)) / shapely.area(sound)
-    both = (share > STRADDLE_SHARE) & (share < 1.0 - STRADDLE_SHARE)
-    if both.any():
-        first = int(np.argmax(both))
-        raise DataError(
-            f"{int(both.sum())} places lie on both sides of the border; the first is {polygons.index[rows[first]]!r} "
-            f"with {share[first]:.0%} of its area treated. Its outcome mixes both sides: split it along the border, "
-            "or drop it."
-        )
+    xy, ground, turn = _in_crs(lonlat, area), all_around(area.geometry, area.crs), full_turn(area.crs)
+    if turn is not None:
+        # A pole is a point of the ground but lies on the edge of the map.
+        xy[:, 1] = np.clip(xy[:, 1], -0.25 * turn + 1e-9, 0.25 * turn - 1e-9)
+    shapely.prepare(ground)
+    return np.asarray(shapely.contains_xy(ground, np.nan_to_num(xy, nan=np.inf, posinf=np.inf)))
 
 
 def _nearest(lonlat: np.ndarray, edges: Edges) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -332,6 +188,7 @@ def _lengths(lonlat: np.ndarray, edges: Edges, edge: np.ndarray, share: np.ndarr
     convert = Transformer.from_crs(edges.crs, WGS84, always_xy=True)
     foot = np.column_stack(convert.transform(at[:, 0], at[:, 1]))
     metres = Geod(ellps="WGS84").inv(lonlat[:, 0], lonlat[:, 1], foot[:, 0], foot[:, 1])[2]
+    foot[:, 0] -= np.where(np.abs(foot[:, 0]) > 180.0, 360.0 * np.round(foot[:, 0] / 360.0), 0.0)
     return foot, np.asarray(metres)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalsat.errors import DataError
+from causalsat.study.boundary_turns import all_around, border_of, full_turn, one_window, unrolled
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -53,7 +54,10 @@ class Edges:
 
 
 def read_shape(layer: Any, argument: str) -> Shape:
-    """Union of a GeoDataFrame, GeoSeries, path or bare shapely geometry (degrees WGS84); raises DataError."""
+    """Union of a GeoDataFrame, GeoSeries, path or bare shapely geometry (degrees WGS84); raises DataError.
+
+    Parts of a layer in degrees that meet at 180° are joined there.
+    """
     import shapely
     from pyproj import CRS
 
@@ -80,7 +84,8 @@ def read_shape(layer: Any, argument: str) -> Shape:
             f"{argument} is not valid ({shapely.is_valid_reason(invalid[0])}); repair it first, for example with "
             "make_valid()."
         )
-    return Shape(shapely.union_all(shapes), crs)
+    turn = full_turn(crs)
+    return Shape(shapely.union_all(shapes if turn is None else one_window(shapes, turn)), crs)
 
 
 def _degrees(geometry: Any) -> bool:
@@ -119,7 +124,8 @@ def moved(shape: Shape, crs: "CRS") -> Any:
         raise DataError(
             f"A geometry in {shape.crs.name} cannot be expressed in {crs.name}; use one CRS for all layers."
         )
-    return out
+    turn = None if shape.crs.is_geographic else full_turn(crs)
+    return out if turn is None else unrolled(out, turn)
 
 
 def metres_per_unit(crs: "CRS") -> float:
@@ -130,12 +136,12 @@ def metres_per_unit(crs: "CRS") -> float:
 
 
 def line_of(boundary: Shape) -> Any:
-    """The boundary as lines: themselves, or the outer border of polygons; raises DataError for points."""
+    """The boundary as lines: themselves, or the outer border of polygons; raises DataError for anything else."""
     import shapely
 
     kind = boundary.geometry.geom_type
     if kind in ("Polygon", "MultiPolygon"):
-        return boundary.geometry.boundary
+        return border_of(boundary.geometry, boundary.crs)
     if kind in ("LineString", "MultiLineString", "LinearRing"):
         return shapely.line_merge(shapely.union_all([boundary.geometry]))
     raise DataError(f"boundary is a {kind}; pass a line, or polygons of the treated area.")
@@ -148,13 +154,21 @@ def without(line: Any, exclude: Shape | None, crs: "CRS") -> Any:
     if exclude is None:
         left = line
     else:
-        cut = moved(exclude, crs)
-        if cut.geom_type not in ("Polygon", "MultiPolygon"):
-            cut = shapely.buffer(cut, EXCLUDE_LINE_M / metres_per_unit(crs))
-        left = shapely.difference(line, cut)
+        west, _, east, _ = line.bounds
+        left = shapely.difference(line, all_around(cut_of(exclude, crs), crs, (west, east)))
     if left.is_empty:
         raise DataError("exclude cuts out the whole boundary; nothing is left to measure distance from.")
     return shapely.line_merge(left) if left.geom_type == "MultiLineString" else left
+
+
+def cut_of(exclude: Shape, crs: "CRS") -> Any:
+    """Ground on which nothing is a border: polygons as given, lines with a metre on either side."""
+    import shapely
+
+    cut = moved(exclude, crs)
+    if cut.geom_type in ("Polygon", "MultiPolygon"):
+        return cut
+    return shapely.buffer(cut, EXCLUDE_LINE_M / metres_per_unit(crs))
 
 
 def edges_of(line: Any, crs: "CRS") -> Edges:
@@ -184,7 +198,8 @@ def edges_of(line: Any, crs: "CRS") -> Edges:
 def treated_area(line: Any, crs: "CRS", treated: Shape, reach: Any) -> Shape:
     """The treated side: polygons as given, or the face of the plane, split by the line, that holds a point.
 
-    An open line is continued straight, along the direction between its ends, until it leaves the map.
+    An open line is continued straight, along the direction between its ends, until it leaves the map. In degrees the
+    map is the turn of longitudes around the middle of the line.
 
     Parameters
     ----------
@@ -201,8 +216,10 @@ def treated_area(line: Any, crs: "CRS", treated: Shape, reach: Any) -> Shape:
         raise DataError(
             f"treated is a {treated.geometry.geom_type}; pass polygons of the treated area, or one point on its side."
         )
-    point = moved(treated, crs)
-    known = np.vstack([reach[np.isfinite(reach).all(axis=1)], shapely.get_coordinates([line, point])])
+    turn, middle = full_turn(crs), 0.5 * (line.bounds[0] + line.bounds[2])
+    places = _nearest_turn(np.vstack([shapely.get_coordinates(moved(treated, crs)), reach]), middle, turn)
+    point = shapely.Point(places[0])
+    known = np.vstack([places[np.isfinite(places).all(axis=1)], shapely.get_coordinates(line)])
     low, high = known.min(axis=0), known.max(axis=0)
     margin = 0.1 * float(np.max(high - low)) + 1e-9
     frame = shapely.box(*(low - margin), *(high + margin))
@@ -218,7 +235,17 @@ def treated_area(line: Any, crs: "CRS", treated: Shape, reach: Any) -> Shape:
     holds = shapely.contains_properly(faces, point)
     if not holds.any():
         raise DataError("The point treated= lies on the boundary; choose one on the treated side.")
-    return Shape(faces[int(np.argmax(holds))], crs)
+    face = faces[int(np.argmax(holds))]
+    if turn is not None and high[0] - low[0] + 2.0 * margin > turn:
+        face = shapely.intersection(face, shapely.box(middle - 0.5 * turn, -turn, middle + 0.5 * turn, turn))
+    return Shape(face, crs)
+
+
+def _nearest_turn(xy: np.ndarray, middle: float, turn: float | None) -> np.ndarray:
+    """Places moved by whole turns to within half a turn of a longitude."""
+    if turn is None:
+        return xy
+    return xy - np.column_stack([turn * np.round((xy[:, 0] - middle) / turn), np.zeros(len(xy))])
 
 
 def _continued(line: Any, length: float) -> Any:
