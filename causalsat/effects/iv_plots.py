@@ -153,7 +153,7 @@ def plot_strength(
     ax.set_ylim(len(bars) - 0.4, -0.6)
     ax.set_xlabel("F (marks: critical values; without a mark there is none)")
     if labels:
-        ax.legend(frameon=False, fontsize="small", loc="best")
+        ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
     _quiet(ax, "x")
     _scatters(ax, points, treatment)
     return ax

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import causalsat as cs
-from causalsat.errors import DataError, OptionError
+from causalsat.errors import DataError, OptionError, SplitClusterWarning
 from causalsat.estimators.drive_cv import cross_validate
 from causalsat.estimators.drive_fit import solve_drive
 from causalsat.estimators.drive_options import DriveOptions
@@ -129,3 +129,25 @@ def test_cv_with_every_target_and_metric(target, metric):
         variance=scores.T @ scores / rows.n,
     )  # fmt: skip
     assert 0.0 < report.rho <= report.cap
+
+
+def test_clusters_that_straddle_environments_are_told():
+    y, X, Z, _ = raw_study(n=600)
+    data = {
+        "y": y,
+        "x": X[:, 0],
+        "z1": Z[:, 0],
+        "z2": Z[:, 1],
+        "g": np.arange(600) // 6,
+        "e": np.arange(600) % 5,
+        "h": np.arange(600) % 40,
+    }
+    data["whole"] = data["g"] % 5
+    roles = {"outcome": "y", "treatment": "x", "instruments": ["z1", "z2"], "rho": "cv", "n_boot": 0, "sets": ()}
+    with pytest.warns(SplitClusterWarning, match="100 of 100 clusters have rows in several environments"):
+        found = cs.drive(data, **roles, cluster="g", folds=cs.Folds(by="e"))
+    assert any("several environments" in text for text in found.meta["warnings"])
+    whole = cs.drive(data, **roles, cluster="g", folds=cs.Folds(by="whole"))
+    assert not any("several environments" in text for text in whole.meta["warnings"])
+    with pytest.warns(SplitClusterWarning, match="100 of 100"):
+        cs.drive(data, **roles, cluster=["h", "g"], folds=cs.Folds(by="e"))

@@ -65,3 +65,27 @@ def test_outer_quantiles_of_the_ends_and_the_waterfall():
     names = [text.get_text() for text in plot_waterfall(table, order="value").get_yticklabels()]
     assert set(names) == {"A", "B", *NAMES[:3]}
     assert all(patch.get_facecolor()[3] == 0.0 for patch in plot_waterfall(table).patches)
+
+
+def test_exact_values_have_the_identified_set_as_their_interval():
+    held = {"": 1.0, "mix": 1.5, "mix+dose": 3.0}
+    table = group_shapley(held, NAMES[:2], missing="bounds", low=1.0, high=3.0)
+    for name in NAMES[:2]:
+        row = table.row(group=name, term="contribution")
+        limits = [table.row(group=name, term=f"contribution_{side}")["estimate"] for side in ("lower", "upper")]
+        assert [row["conf_low"], row["conf_high"]] == limits
+        assert np.isnan(row["estimate"])
+    assert table.meta["interval_of_bounds"].startswith("the identified set itself: the values came without draws")
+    half = group_shapley(held, NAMES[:2], missing="bounds", structure="monotone", low=1.0)
+    row = half.row(group="mix", term="contribution")
+    assert [row["conf_low"], row["conf_high"]] == pytest.approx([0.25, 1.25], abs=1e-9)
+    one_sided = group_shapley(held, NAMES[:2], missing="bounds", low=1.0).row(group="dose", term="contribution")
+    assert one_sided["conf_low"] == pytest.approx(0.75) and one_sided["conf_high"] == np.inf
+    unknown = group_shapley({"": 1.0, "mix": 1.5}, NAMES[:2], missing="bounds", low=0.0, high=4.0)
+    total = unknown.row(group="(total)", term="contribution")
+    assert [total["conf_low"], total["conf_high"]] == [-1.0, 3.0]
+    _, _, mapping = drawn_game(b=99)
+    drawn = group_shapley({k: v for k, v in mapping.items() if k != {"mix"}}, NAMES[:3], missing="bounds", low=0.0)
+    assert drawn.meta["interval_of_bounds"].startswith("outer quantiles")
+    with pytest.raises(OptionError, match="shares='no' must be True or False"):
+        group_shapley(held, NAMES[:2], missing="bounds", shares="no")

@@ -166,6 +166,16 @@ def test_failed_draws_are_tolerated_to_a_tenth_and_then_withheld(kind):
     assert "120 of 999 bootstrap draws failed" in out.unavailable[1]
 
 
+@pytest.mark.parametrize("kind", BOOTSTRAP)
+def test_a_row_without_draws_is_not_said_to_have_failed(kind):
+    estimate, se, draws, inner = sample(6, k=2)
+    draws[:, 1] = np.nan
+    out = interval(kind, estimate, se, level=0.9, draws=draws, acceleration=np.zeros(2), draw_std_error=inner)
+    assert np.isfinite(out.low[0]) and np.isnan(out.low[1])
+    assert "none of the 999 bootstrap draws" in out.unavailable[1]
+    assert "without draws" in out.unavailable[1]
+
+
 def test_bca_says_why_it_is_not_there():
     estimate, se, draws, _ = sample(7)
     out = interval("bca", draws.max(axis=0) + 1.0, se, level=0.9, draws=draws, acceleration=np.zeros(1))
