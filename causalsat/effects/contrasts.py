@@ -9,7 +9,7 @@ from causalsat.effects.carried import Carried
 from causalsat.effects.expression import Linear, is_word, parse
 from causalsat.effects.rows import copied, show_value
 from causalsat.effects.table import EffectTable
-from causalsat.effects.uncertainty import compute_tests, refuse_interval
+from causalsat.effects.uncertainty import compute_tests, refusal, refuse_interval, without_statistic
 from causalsat.errors import OptionError, number
 from causalsat.inference.intervals import INTERVALS
 
@@ -20,7 +20,8 @@ def contrast(
     """``L θ + c`` for each expression; see :meth:`causalsat.EffectTable.contrast`."""
     texts = [expression] if isinstance(expression, str) else list(expression)
     linear = [parse(text, table.labels) for text in texts]
-    kind = _method(table, method)
+    used = np.unique(np.concatenate([e.rows for e in linear])).astype(np.int64)
+    kind = _method(table, method, used)
     width = number("level", table.level if level is None else level, 0.0, 1.0)
     carried = _carried(table, linear)
     estimate = np.array([_dot(e, table["estimate"]) + e.constant for e in linear])
@@ -29,8 +30,13 @@ def contrast(
     std_error = np.where(np.isnan(estimate), np.nan, std_error)
     n_clusters = table.meta.get("n_clusters")
     tests = compute_tests(kind, estimate, std_error, carried, level=width, n_clusters=n_clusters)
+    no_ratio = [refusal(table, "statistic", e.rows) for e in linear]
+    tests = without_statistic(tests, np.array([bool(why) for why in no_ratio]), max(no_ratio, default=""))
     meta = {name: value for name, value in copied(table.meta).items() if name != "joint"}
     meta |= {"level": width, "interval": kind}
+    if "refused_intervals" in meta:
+        told = {name: refusal(table, name, used) for name in meta["refused_intervals"]}
+        meta["refused_intervals"] = {name: why for name, why in told.items() if why}
     meta["contrast"] = {"expressions": [e.written(table.labels) for e in linear], "std_error": sources}
     columns = _index(table, linear) | {
         "estimate": estimate,
@@ -44,20 +50,20 @@ def contrast(
     return assemble(table.index_names, columns, meta, carried, reasons=reasons, tests=tests)
 
 
-def _method(table: EffectTable, method: str | None) -> str:
+def _method(table: EffectTable, method: str | None, used: np.ndarray) -> str:
     kind = str(table.meta["interval"]) if method is None else method
     if method is None and kind not in INTERVALS:
         raise OptionError(
             f'The intervals of this table ("{kind}") came from the estimator and have no rule for a contrast; '
-            f"{_offered(table)}."
+            f"{_offered(table, used)}."
         )
-    refuse_interval(table, kind)
+    refuse_interval(table, kind, used)
     return kind
 
 
-def _offered(table: EffectTable) -> str:
-    """The methods that the estimator did not refuse, in words."""
-    refused = table.meta.get("refused_intervals", {})
+def _offered(table: EffectTable, used: np.ndarray) -> str:
+    """The methods that the estimator did not refuse for the rows in use, in words."""
+    refused = [kind for kind in INTERVALS if refusal(table, kind, used)]
     drawn = " or ".join(f'"{kind}"' for kind in ("percentile", "basic") if kind not in refused)
     plain = "" if "normal" in refused else 'method="normal"'
     if not drawn:

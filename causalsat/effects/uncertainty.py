@@ -1,7 +1,7 @@
 """Intervals, p-values, simultaneous bands and adjusted p-values of a table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,12 +80,43 @@ def _acceleration(method: str, carried: Carried, n_clusters: object) -> np.ndarr
     return acceleration(carried.influence)
 
 
-def refuse_interval(table: "EffectTable", kind: str) -> None:
-    """Raise OptionError when the estimator said that intervals of this kind ("joint": bands) are wrong for its rows."""
-    reason = table.meta.get("refused_intervals", {}).get(kind)
+def refusal(table: "EffectTable", kind: str, rows: np.ndarray | None = None) -> str:
+    """Why the estimator said that ``kind`` is wrong for these rows (positions; None: all); "" when it did not.
+
+    ``meta["refused_intervals"]`` maps a kind of interval, "joint" for bands or "statistic" for the ratio to a standard
+    error, to its reason, or to {"reason": ..., "rows": {index column: [values]}} when it concerns some rows only.
+    """
+    told = table.meta.get("refused_intervals", {}).get(kind)
+    if not told or isinstance(told, str):
+        return told or ""
+    return str(told["reason"]) if refused_rows(table, kind)[slice(None) if rows is None else rows].any() else ""
+
+
+def refused_rows(table: "EffectTable", kind: str) -> np.ndarray:
+    """(k,) bool: the rows for which the estimator refused ``kind``; all of them where a table lost the column."""
+    told = table.meta.get("refused_intervals", {}).get(kind)
+    meant = np.full(len(table), bool(told))
+    if told and not isinstance(told, str):
+        for name, values in told["rows"].items():
+            if name in table.columns:
+                meant &= np.isin(table[name].astype(str), [str(value) for value in values])
+    return meant
+
+
+def refuse_interval(table: "EffectTable", kind: str, rows: np.ndarray | None = None) -> None:
+    """Raise OptionError when the estimator said that intervals of this kind ("joint": bands) are wrong for rows."""
+    reason = refusal(table, kind, rows)
     if reason:
         what = "joint()" if kind == "joint" else f'interval method "{kind}"'
         raise OptionError(f"{what} is refused for these rows: {reason}")
+
+
+def without_statistic(tests: Tests, refused: np.ndarray, reason: str) -> Tests:
+    """``tests`` with NaN statistics, and why, where a ratio to a standard error is no statistic."""
+    if not refused.any():
+        return tests
+    why = {int(i): reason for i in np.flatnonzero(refused)} | dict(tests.unavailable)
+    return replace(tests, statistic=np.where(refused, np.nan, tests.statistic), unavailable=why)
 
 
 def given_reasons(table: "EffectTable") -> dict[int, str]:
@@ -107,7 +138,7 @@ def another_interval(table: "EffectTable", level: float | None, method: str | No
     supplied = set(table.meta.get("supplied", []))
     if method is None and "conf" in supplied:
         other = 'or a method named here: method="normal", or "percentile" where there are draws'
-        if "normal" in table.meta.get("refused_intervals", {}):
+        if refusal(table, "normal"):
             other = f"or result.with_level({wanted:g}) on the result that holds it"
         raise OptionError(
             f'The intervals of this table ("{kind}") came from the estimator, so another level needs a refit with '
@@ -118,6 +149,7 @@ def another_interval(table: "EffectTable", level: float | None, method: str | No
         kind, table["estimate"], table["std_error"], table.carried, level=wanted, p_value=kept,
         n_clusters=table.meta.get("n_clusters"),
     )  # fmt: skip
+    tests = without_statistic(tests, refused_rows(table, "statistic"), refusal(table, "statistic"))
     fresh = {
         "statistic": tests.statistic,
         "p_value": tests.p_value,

@@ -1,11 +1,18 @@
 """One equation of `drive`: radius, estimate, law, draws, comparators, weak-instrument sets."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from causalsat.checks.iv_strength import FirstStage, first_stage
-from causalsat.errors import FewClustersWarning, WeakInstrumentWarning, warn
+from causalsat.errors import (
+    CausalsatWarning,
+    FewClustersWarning,
+    NumericalError,
+    WeakInstrumentWarning,
+    warn,
+)
 from causalsat.estimators.drive_design import DriveDesign
 from causalsat.estimators.drive_draws import plain_draws, recentred_draws
 from causalsat.estimators.drive_fit import DriveFit, solve_drive
@@ -14,7 +21,8 @@ from causalsat.estimators.drive_options import DriveChoices
 from causalsat.estimators.drive_problem import DriveProblem, drive_problem
 from causalsat.estimators.drive_radius import RadiusReport, choose_radius
 from causalsat.estimators.drive_threshold import corrected_strength
-from causalsat.estimators.k_class import Estimate, comparator
+from causalsat.estimators.drive_words import resampling_note, sets_to_read
+from causalsat.estimators.k_class import NEAR_ONE, Estimate, comparator
 from causalsat.inference.iv_covariance import moment_variance
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.iv_sets import SetRow, confidence_sets
@@ -24,6 +32,8 @@ from causalsat.progress import Progress
 
 _TRUSTED_BIAS = 10
 _FEW_CLUSTERS = 30
+_UNSETTLED = "the instruments identify no effect: a point estimate without an interval"
+_NO_POINT = "the instruments identify no effect, and this estimator rests on them alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +103,23 @@ def fit_equation(design: DriveDesign, choices: DriveChoices, progress: Progress)
         law = limit_law(problem, radius.rho, choices.covariance, n_law=choices.fine.n_law, seed=choices.seed)
     if identified and choices.bootstrap is not None and (radius.above or "recentred" in choices.intervals):
         draws = _draws(problem, radius, choices, progress)
-    strength = first_stage(rows, choices.covariance) if identified else None
-    sets = weak_sets(design, choices) if identified else ()
-    for text in weakness(strength, sets):
-        warn(text, WeakInstrumentWarning)
-    return Equation(
+    found = Equation(
         design=design,
         problem=problem,
         radius=radius,
         fit=fit,
         law=law,
         draws=draws,
-        comparators=comparators(rows, problem, fit, choices) if identified else (),
-        sets=sets,
-        first_stage=strength,
+        comparators=comparators(design, problem, fit, choices),
+        sets=weak_sets(design, choices),
+        first_stage=first_stage(rows, choices.covariance) if identified else None,
     )
+    for text in weakness(found.first_stage, found.sets):
+        warn(text, WeakInstrumentWarning)
+    note = "" if draws is None else resampling_note(found, draws.scheme, choices.covariance.kind)
+    if note:
+        warn(f"{note}.", CausalsatWarning)
+    return found
 
 
 def _warn_of_few_clusters(rows: IvRows) -> None:
@@ -155,59 +167,87 @@ def variance_of_moments(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> np.n
     return moment_variance(rows, scores, sandwich, columns=rows.p, classical=homoskedastic)
 
 
-def comparators(rows: IvRows, problem: DriveProblem, fit: DriveFit, choices: DriveChoices) -> tuple[Estimate, ...]:
-    """The other estimators on the same rows."""
-    fine = choices.fine
+def comparators(
+    design: DriveDesign, problem: DriveProblem, fit: DriveFit, choices: DriveChoices
+) -> tuple[Estimate, ...]:
+    """The other estimators on the same rows; one that has no number here says why."""
+    fine, rows = choices.fine, design.rows
     penalty = fit.lam if fine.ridge is None else fine.ridge
-    return tuple(
-        comparator(
-            method, rows, choices.covariance, fuller=fine.fuller, kappa=fine.kappa, gamma=fine.gamma,
-            ridge=(penalty, problem),
-            estimated_first_stage=True,
-        )
-        for method in choices.compare
-    )  # fmt: skip
+    found = []
+    for method in choices.compare:
+        if not design.identified and method in NEAR_ONE:
+            found.append(_without_number(method, rows, _NO_POINT))
+            continue
+        try:
+            made = comparator(
+                method, rows, choices.covariance, fuller=fine.fuller, kappa=fine.kappa, gamma=fine.gamma,
+                ridge=(penalty, problem), estimated_first_stage=True,
+            )  # fmt: skip
+        except NumericalError as error:
+            made = _without_number(method, rows, str(error))
+        if not design.identified:
+            made = replace(made, covariance=None, unavailable=_UNSETTLED)
+        found.append(made)
+    return tuple(found)
+
+
+def _without_number(method: str, rows: IvRows, why: str) -> Estimate:
+    nothing = np.full(rows.p, np.nan)
+    return Estimate(method, nothing, np.nan, np.full((rows.n, rows.p), np.nan), None, np.inf, why, {})
 
 
 def weak_sets(design: DriveDesign, choices: DriveChoices) -> tuple[SetRow, ...]:
-    """Sets that hold whatever the strength of the instruments; AR is forced when an instrument comes from images."""
+    """Sets that hold whatever the strength of the instruments, by treatment, those that allow for dependence first.
+
+    AR is forced when an instrument comes from images.
+    """
     methods = choices.sets
     if design.embedding_instruments and "ar" not in methods:
         methods = ("ar", *methods)
     if not methods:
         return ()
-    return tuple(
-        confidence_sets(
-            design.rows, methods, level=choices.level, sandwich=choices.covariance, ar_law=choices.fine.ar_law,
-            null=choices.null,
-        )
+    found = confidence_sets(
+        design.rows, methods, level=choices.level, sandwich=choices.covariance, ar_law=choices.fine.ar_law,
+        null=choices.null,
     )  # fmt: skip
+    place = {name: j for j, name in enumerate(design.rows.treatments)}
+    return tuple(sorted(found, key=lambda row: (place[row.treatment], row.kind != "robust")))
 
 
-def weakness(strength: FirstStage | None, sets: tuple[SetRow, ...]) -> list[str]:
+def weakness(strength: FirstStage | None, sets: Sequence[SetRow]) -> list[str]:
     """Why the instruments count as weak; empty when they do not."""
     texts = []
     if strength is not None and strength.weak:
-        if len(strength.treatments) == 1:
-            needed = strength.effective_critical[_TRUSTED_BIAS]
-            found = (
-                f"the effective F is {strength.f_effective:.2f}, not above {needed:.2f}, its critical value for a bias "
-                f"of {_TRUSTED_BIAS} % of the worst case"
-            )
-        else:
-            found = (
-                f"the smallest conditional F is {strength.sanderson_windmeijer.min():.2f} and the Kleibergen-Paap F "
-                f"{strength.kleibergen_paap.f:.2f}; both should exceed ten"
-            )
         texts.append(
-            f"{found}: read the Anderson-Rubin and CLR sets first; intervals around an estimate assume strong "
+            f"{_strength_words(strength)}: {sets_to_read(sets)}. Intervals around an estimate assume strong "
             "instruments."
         )
+    robust = any(row.kind == "robust" for row in sets)
     for row in sets:
-        if row.method == "ar" and row.found is not None and np.isinf(row.found.hull()).any():
+        ruling = row.method == "ar" and (row.kind == "robust" or not robust)
+        if ruling and row.found is not None and np.isinf(row.found.hull()).any():
             texts.append(
                 f"the Anderson-Rubin set of {row.treatment} is unbounded ({row.found.text}): the instruments do not "
                 "settle the effect."
             )
             break
     return texts
+
+
+def _strength_words(strength: FirstStage) -> str:
+    """The number that calls the instruments weak, or why there is none."""
+    if len(strength.treatments) > 1:
+        rank = strength.kleibergen_paap.f
+        found = "does not exist" if np.isnan(rank) else f"is {rank:.2f}"
+        return (
+            f"the smallest conditional F is {strength.sanderson_windmeijer.min():.2f} and the Kleibergen-Paap F "
+            f"{found}; both should exceed ten"
+        )
+    if np.isnan(strength.f_effective):
+        why = strength.unavailable.get("effective_f", "the variance of the first stage does not exist")
+        return f"the effective F does not exist ({why}), so that nothing shows the instruments to be strong"
+    needed = strength.effective_critical[_TRUSTED_BIAS]
+    return (
+        f"the effective F is {strength.f_effective:.2f}, not above {needed:.2f}, its critical value for a bias of "
+        f"{_TRUSTED_BIAS} % of the worst case"
+    )

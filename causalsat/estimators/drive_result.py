@@ -13,8 +13,9 @@ from causalsat.errors import OptionError, number, one_of
 from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_fit import DriveFit
 from causalsat.estimators.drive_options import DriveChoices
+from causalsat.estimators.drive_pick import equation_at
 from causalsat.estimators.drive_radius import RadiusReport
-from causalsat.estimators.drive_words import radius_sentence
+from causalsat.estimators.drive_words import set_title, sets_to_read
 from causalsat.inference.iv_sets import SetRow
 from causalsat.public import public
 
@@ -58,24 +59,48 @@ class DriveResult:
         """What the table's `meta` says."""
         return self.table.meta
 
+    def equation(self, which: int | str) -> "DriveResult":
+        """The part of the result that concerns one equation, when ``joint=False`` made several.
+
+        Parameters
+        ----------
+        which : int or str
+            Number of the equation, counted from 0, or the name of a treatment in it.
+
+        Returns
+        -------
+        DriveResult
+            Its rows of the table, its checks, its radius, first stage and scale factors.
+
+        Raises
+        ------
+        OptionError
+            No such equation.
+        """
+        found = equation_at(self.equations, which)
+        names = found.rows.treatments
+        last = f"[{names[0]}]"
+        checks = self.checks if len(self.equations) == 1 else tuple(c for c in self.checks if c.name.endswith(last))
+        return replace(self, table=self.table.where(treatment=list(names)), checks=checks, equations=(found,))
+
     @property
     def rho(self) -> float:
-        """Squared radius of the first equation."""
+        """Squared radius of the first equation; ``result.equation("x2").rho`` is another's."""
         return self.rho_report.rho
 
     @property
     def rho_report(self) -> RadiusReport:
-        """Radius, rule and thresholds of the first equation."""
+        """Radius, rule and thresholds of the first equation; see :meth:`equation` for another."""
         return self.equations[0].radius
 
     @property
     def fit(self) -> DriveFit:
-        """DRIVE of the first equation on the solver's scale."""
+        """DRIVE of the first equation on the solver's scale; see :meth:`equation` for another."""
         return self.equations[0].fit
 
     @property
     def lam(self) -> float:
-        """Implicit ridge penalty of the first equation."""
+        """Implicit ridge penalty of the first equation; see :meth:`equation` for another."""
         return self.fit.lam
 
     @property
@@ -85,30 +110,35 @@ class DriveResult:
 
     @property
     def first_stage(self) -> FirstStage | None:
-        """Strength of the instruments in the first equation."""
+        """Strength of the instruments in the first equation; see :meth:`equation` for another."""
         return self.equations[0].first_stage
 
     @property
     def scale_factors(self) -> dict[str, float]:
-        """Standard deviation by which the outcome and each treatment were divided (1 under scale="raw")."""
-        problem = self.equations[0].problem
-        names = problem.rows.treatments
-        return {problem.rows.outcome: problem.sd_y} | {n: float(s) for n, s in zip(names, problem.sd_x, strict=True)}
+        """Standard deviation by which the outcome and every treatment were divided (1 under scale="raw")."""
+        factors: dict[str, float] = {}
+        for problem in (equation.problem for equation in self.equations):
+            factors |= {problem.rows.outcome: problem.sd_y}
+            factors |= {n: float(s) for n, s in zip(problem.rows.treatments, problem.sd_x, strict=True)}
+        return factors
 
-    def covariate_effects(self, equation: int = 0) -> dict[str, float]:
-        """Coefficients of the covariates at the DRIVE estimate: regression of y - X b on C."""
-        found = self.equations[equation]
+    def covariate_effects(self, equation: int | str = 0) -> dict[str, float]:
+        """Coefficients of the covariates at the DRIVE estimate: regression of y - X b on C.
+
+        ``equation`` is the number of an equation or the name of a treatment in it.
+        """
+        found = equation_at(self.equations, equation)
         return found.design.covariate_effects(found.problem.to_raw(found.fit.b))
 
-    def path(self, rhos: Sequence[float] | None = None, equation: int = 0) -> "pd.DataFrame":
+    def path(self, rhos: Sequence[float] | None = None, equation: int | str = 0) -> "pd.DataFrame":
         """Coefficients along the radius.
 
         Parameters
         ----------
         rhos : sequence of float, optional
             Squared radii; None takes 0 and 121 values up to ten times the threshold.
-        equation : int
-            Position of the equation.
+        equation : int or str
+            Number of the equation, counted from 0, or the name of a treatment in it.
 
         Returns
         -------
@@ -118,7 +148,8 @@ class DriveResult:
         """
         from causalsat.estimators.drive_path import path_frame
 
-        return path_frame(self.equations[equation], None if rhos is None else np.asarray(rhos, dtype=np.float64))
+        found = equation_at(self.equations, equation)
+        return path_frame(found, None if rhos is None else np.asarray(rhos, dtype=np.float64))
 
     def with_level(self, level: float) -> "DriveResult":
         """The same fit with intervals and sets at another level, without new draws."""
@@ -126,7 +157,7 @@ class DriveResult:
         from causalsat.estimators.drive_table import build_table
 
         choices = replace(self.choices, level=number("level", level, 0.0, 1.0))
-        equations = tuple(replace(e, sets=weak_sets(e.design, choices)) if e.identified else e for e in self.equations)
+        equations = tuple(replace(e, sets=weak_sets(e.design, choices)) for e in self.equations)
         kept = {n: v for n, v in self.meta.items() if n not in ("level", "interval", "supplied", "unavailable", "sets")}
         table = build_table(equations, choices, {})
         return replace(
@@ -135,22 +166,29 @@ class DriveResult:
         )  # fmt: skip
 
     def sensitivity(
-        self, direct: float | Mapping[str, float] | None = None, prior: Mapping[str, tuple[float, float]] | None = None
+        self,
+        direct: float | Mapping[str, float] | None = None,
+        prior: Mapping[str, tuple[float, float]] | None = None,
+        equation: int | str = 0,
     ) -> "DriveSensitivity":
-        """What remains when instruments may move the outcome directly; see `drive_sensitivity`."""
+        """What remains when instruments may move the outcome directly; see `drive_sensitivity`.
+
+        ``equation`` is the number of an equation or the name of a treatment in it.
+        """
         from causalsat.estimators.drive_sensitivity import sensitivity
 
-        return sensitivity(self.equations[0], self.choices, direct, prior)
+        return sensitivity(equation_at(self.equations, equation), self.choices, direct, prior)
 
     def summary(self) -> str:
         """What rho means, the table, the assumptions it rests on, and every check that failed or cannot judge."""
-        lines = [radius_sentence(e, self.choices.shrink_to) for e in self.equations]
+        lines = [c.text for c in self.checks if c.name.partition("[")[0] == "radius"]
         if self.meta.get("weak"):
-            lines.append("The instruments are weak: the sets below stand first, because they alone hold then.")
+            lines.append(f"The instruments are weak, so the sets stand first below: {sets_to_read(self.sets)}.")
         lines += ["", str(self.table), ""]
         for row in self.sets:
             words = f"none, {row.reason}" if row.found is None else row.found.text
-            lines.append(f"{row.method.upper()} set of {row.treatment} ({row.kind}): {words}")
+            lines.append(f"{set_title(row)}: {words}")
+        lines += [f"Note: {text}." for text in (*self.meta["flags"], self.meta.get("resampling_note", "")) if text]
         if "reading" in self.meta:
             lines.append(f"Reading: {self.meta['reading']}.")
         lines.append("Assumes: " + "; ".join(self.meta["assumptions"]) + ".")
@@ -168,7 +206,7 @@ class DriveResult:
                 return found
         raise OptionError(f"There is no check {name!r}; there are: {', '.join(c.name for c in self.checks)}.")
 
-    def plot(self, ax: "Axes | None" = None, kind: str = "table") -> "Axes":
+    def plot(self, ax: "Axes | None" = None, kind: str = "table", equation: int | str | None = None) -> "Axes":
         """A figure; returns the axes.
 
         Parameters
@@ -178,19 +216,24 @@ class DriveResult:
         kind : str
             "table": estimates and intervals; "path": coefficient against the radius with its thresholds; "strength":
             F statistics against critical values; "sets": intervals and sets, with gaps and arrows.
+        equation : int or str, optional
+            Number of the equation, counted from 0, or the name of a treatment, which "path" and "strength" then show
+            alone. None: the first equation for "path" and "strength", all of them otherwise.
         """
         from causalsat.effects import iv_plots
         from causalsat.estimators.drive_path import path_picture, set_lines, strength_bars
 
         one_of("kind", kind, KINDS)
-        equation = self.equations[0]
-        if kind == "path":
-            return iv_plots.plot_path(path_picture(equation, self.choices), ax)
-        if kind == "strength":
-            return iv_plots.plot_strength(*strength_bars(equation), ax)
+        if kind in ("path", "strength"):
+            found = equation_at(self.equations, 0 if equation is None else equation)
+            named = equation if isinstance(equation, str) else None
+            if kind == "path":
+                return iv_plots.plot_path(path_picture(found, self.choices, named), ax)
+            return iv_plots.plot_strength(*strength_bars(found, 0 if named is None else named), ax)
+        part = self if equation is None else self.equation(equation)
         if kind == "sets":
-            return iv_plots.plot_sets(set_lines(self.table, self.sets), self.choices.null, ax)
+            return iv_plots.plot_sets(set_lines(part.table, part.sets), self.choices.null, ax)
         from causalsat.effects.plots import plot_table
 
-        finite = np.flatnonzero(np.isfinite(self.table["estimate"]))
-        return plot_table(self.table.take(finite), ax=ax)
+        finite = np.flatnonzero(np.isfinite(part.table["estimate"]))
+        return plot_table(part.table.take(finite), ax=ax)

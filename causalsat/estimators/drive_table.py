@@ -1,7 +1,7 @@
 """From fitted equations to the effect table of `drive`: rows, intervals, and what `meta` says."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,16 @@ from causalsat.effects.table import EffectTable
 from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_options import DriveChoices
 from causalsat.estimators.drive_problem import DriveProblem
-from causalsat.estimators.drive_words import ASSUMPTIONS, COMPLIERS, LIMIT_REASON, PERCENTILE_REASON, estimand_words
+from causalsat.estimators.drive_words import (
+    ASSUMPTIONS,
+    LIMIT_REASON,
+    PERCENTILE_REASON,
+    complier_words,
+    estimand_words,
+    flags,
+    resampling_note,
+    set_title,
+)
 from causalsat.inference.intervals import interval
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.iv_sets import SetRow
@@ -22,8 +31,15 @@ NO_BANDS = (
     "bands need a law centred at the estimate, and the rows of this table are one effect estimated in several ways and "
     'not a family of effects; with several treatments result.check("joint_null") tests all of their effects together.'
 )
-REFUSED = {"percentile": PERCENTILE_REASON, "normal": NOT_CENTRED, "bca": PERCENTILE_REASON, "joint": NO_BANDS}
+_OF_DRIVE = {"percentile": PERCENTILE_REASON, "bca": PERCENTILE_REASON, "normal": NOT_CENTRED, "statistic": NOT_CENTRED}
+REFUSED: dict[str, Any] = {
+    kind: {"reason": reason, "rows": {"method": ["drive"]}} for kind, reason in _OF_DRIVE.items()
+} | {"joint": NO_BANDS}
 SET_ONLY = "a set inverts a test and has no point estimate"
+_PERFECT = (
+    "the treatments fit the outcome exactly: no residual variance is left from which a standard error could be made"
+)
+_ROUNDING = 1e-26
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,6 @@ class Row:
     reason: str | None = None
     draws: np.ndarray | None = None
     null: float = 0.0
-    notes: dict[str, Any] = field(default_factory=dict)
     statistic_name: str = "t"
 
 
@@ -79,27 +94,34 @@ def study_facts(study: Study, equations: Sequence[Equation]) -> dict[str, Any]:
     """What `meta` says about the data: rows, weights, what was partialled out."""
     import causalsat
 
-    design = equations[0].design
+    designs = [equation.design for equation in equations]
     facts: dict[str, Any] = {
         "n_input": study.n_input,
-        "dropped": dict(study.dropped) | dict(design.dropped),
-        "n_partialled": design.rows.n_partialled,
-        "dropped_covariates": list(design.dropped_covariates),
-        "dropped_instruments": list(design.dropped_instruments),
-        "fixed_effects": dict(design.levels),
-        "embedding_instruments": list(design.embedding_instruments),
+        "dropped": dict(study.dropped) | _joined(dict(design.dropped) for design in designs),
+        "n_partialled": designs[0].rows.n_partialled,
+        "dropped_covariates": _union(design.dropped_covariates for design in designs),
+        "dropped_instruments": _union(design.dropped_instruments for design in designs),
+        "fixed_effects": _joined(dict(design.levels) for design in designs),
+        "embedding_instruments": _union(design.embedding_instruments for design in designs),
         "versions": {"causalsat": causalsat.__version__},
         "data_hash": study.data_hash,
     }
-    if len(study.names["treatment"]) == len(study.names["instruments"]) == 1 and all(
-        np.isin(study.numeric[role], (0.0, 1.0)).all() for role in ("treatment", "instruments")
-    ):
-        facts["reading"] = COMPLIERS
+    reading = complier_words(designs[0]) if len(designs) == 1 else ""
+    if reading:
+        facts["reading"] = reading
     if "weights" in study.numeric:
-        facts["effective_n"] = design.effective_n
-    if design.images is not None:
-        facts["embedding_r2"] = dict(design.images.r2)
+        facts["effective_n"] = designs[0].effective_n
+    facts["embedding_r2"] = _joined(dict(design.images.r2) for design in designs if design.images is not None)
     return {name: value for name, value in facts.items() if value not in ({}, [])}
+
+
+def _joined(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Facts of every equation; those that equations share are the same."""
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _union(parts: Iterable[tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(name for part in parts for name in part))
 
 
 def table_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
@@ -114,8 +136,11 @@ def drive_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
     problem, fit = equation.problem, equation.fit
     estimate = problem.to_raw(fit.b)
     if not equation.identified:
-        why = "fewer instruments than treatments: no radius is consistent and no law is known"
+        why = "the instruments identify no effect: no radius is consistent and no law is known"
         return [_no_interval(equation, j, estimate[j], "none", why) for j in range(estimate.size)]
+    if _fits_exactly(equation, equation.rows.moments.b_tsls):
+        kinds = ("pseudo_true",) if equation.radius.above else choices.intervals
+        return [_no_interval(equation, j, float(b), kind, _PERFECT) for kind in kinds for j, b in enumerate(estimate)]
     rows: list[Row] = []
     if equation.radius.above:
         why = LIMIT_REASON + "; its bootstrap interval needs inference=Bootstrap(...)"
@@ -139,10 +164,10 @@ def wald_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
     """OLS, TSLS, LIML, ... with Wald intervals; TSLS carries the draws that DRIVE's recentred row shares."""
     rows = []
     for found in equation.comparators:
-        if found.covariance is None:
+        why = _PERFECT if _fits_exactly(equation, found.b) else found.unavailable or ""
+        if found.covariance is None or why == _PERFECT:
             rows += [
-                _no_interval(equation, j, float(b), "wald", found.unavailable or "", method=found.method)
-                for j, b in enumerate(found.b)
+                _no_interval(equation, j, float(b), "wald", why, method=found.method) for j, b in enumerate(found.b)
             ]
             continue
         error = found.covariance.std_error
@@ -158,6 +183,13 @@ def wald_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
             for j in range(found.b.size)
         ]  # fmt: skip
     return rows
+
+
+def _fits_exactly(equation: Equation, b: np.ndarray) -> bool:
+    """Whether the residuals are rounding: a standard error made of them would be, too."""
+    rows = equation.rows
+    spread = float(np.mean(rows.weights * rows.residuals(b) ** 2))
+    return spread <= _ROUNDING * float(np.mean(rows.weights * rows.y**2))
 
 
 def set_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
@@ -201,14 +233,22 @@ def _drive_kind(
     draws = estimate[None, :] + shifts
     error = np.nanstd(shifts, axis=0, ddof=1)
     made = interval("basic", estimate, error, level=choices.level, draws=draws, null=choices.null)
+    note = "" if kind == "limit" else _draws_note(equation, choices)
     return [
         Row(
             "drive", equation.rows.treatments[j], kind, float(estimate[j]), float(error[j]), np.nan,
             float(made.p_value[j]), float(made.low[j]), float(made.high[j]), equation.rows.n, null=choices.null,
-            reason=made.unavailable.get(j, NOT_CENTRED), draws=None if kind == "limit" else draws[:, j],
+            reason=made.unavailable.get(j, f"{NOT_CENTRED}; {note}" if note else NOT_CENTRED),
+            draws=None if kind == "limit" else draws[:, j],
         )
         for j in range(estimate.size)
     ]  # fmt: skip
+
+
+def _draws_note(equation: Equation, choices: DriveChoices) -> str:
+    """What to know about the units of the draws; "" when they are those of the covariance."""
+    draws = equation.draws
+    return "" if draws is None else resampling_note(equation, draws.scheme, choices.covariance.kind)
 
 
 def _recentred_shifts(problem: DriveProblem, draws: Draws) -> np.ndarray:
@@ -233,10 +273,10 @@ def _no_interval(equation: Equation, j: int, estimate: float, kind: str, why: st
 
 def _meta(equations: Sequence[Equation], choices: DriveChoices) -> dict[str, Any]:
     first = equations[0]
-    draws = first.draws
+    told = [_told(e, flags(e), len(equations) > 1) for e in equations]
     meta: dict[str, Any] = {
         "estimator": "drive",
-        "estimand": estimand_words(any(e.radius.above for e in equations)),
+        "estimand": estimand_words(equations),
         "assumptions": list(ASSUMPTIONS),
         "rho": _each(equations, [e.radius.rho for e in equations]),
         "radius": _each(equations, [float(np.sqrt(e.radius.rho)) for e in equations]),
@@ -244,31 +284,57 @@ def _meta(equations: Sequence[Equation], choices: DriveChoices) -> dict[str, Any
         "scale": choices.scale,
         "shrink_to": choices.shrink_to,
         "metric": choices.metric,
-        "refused_intervals": dict(REFUSED),
-        "resampling": "none" if draws is None else draws.scheme,
-        "refit": _refitted(first),
-        "n_boot": 0 if draws is None else len(draws),
-        "n_failed": {} if draws is None else dict(draws.n_failed),
+        "refused_intervals": {kind: why if isinstance(why, str) else dict(why) for kind, why in REFUSED.items()},
         "n_law": choices.fine.n_law,
         "covariance": choices.covariance.kind,
         "sets": [entry for e in equations for entry in _set_entries(e)],
         "weak": any(e.weak for e in equations),
-        "findings": [
-            f"{row.method.upper()} set of {row.treatment} ({row.kind}): {row.found.text}"
-            for e in equations
-            for row in e.sets
-            if row.found is not None
-        ],
+        "flags": [text for texts in told for text in texts],
         "seed": choices.seed,
     }
-    if any(e.radius.near for e in equations):
-        meta["limit_unreliable"] = "rho is so close to its threshold that the shrinkage of the limit law diverges"
+    meta |= _resampled(equations, choices)
+    meta["findings"] = _findings(equations) + meta["flags"]
+    near = [e.rows.treatments[0] for e in equations if e.radius.near]
+    if near:
+        where = "" if len(equations) == 1 else f" in the equation of {', '.join(near)}"
+        meta["limit_unreliable"] = (
+            f"rho is so close to its threshold{where} that the shrinkage of the limit law diverges"
+        )
     clusters = first.rows.sampling.cluster
     if clusters is not None:
         meta["n_clusters"] = int(np.unique(clusters).size)
     if choices.rho == "cv":
         meta["radius_note"] = "intervals are conditional on rho, and no guarantee is known for a cross-validated one"
     return meta
+
+
+def _resampled(equations: Sequence[Equation], choices: DriveChoices) -> dict[str, Any]:
+    """How the draws were made; counts of failures by status, named by treatment where there are several equations."""
+    drawn = [e for e in equations if e.draws is not None]
+    made = [e.draws for e in equations if e.draws is not None]
+    failed = {
+        status if len(equations) == 1 else f"{status}[{e.rows.treatments[0]}]": number
+        for e, draws in zip(drawn, made, strict=True)
+        for status, number in draws.n_failed.items()
+    }
+    refitted = [_refitted(e) for e in equations]
+    facts: dict[str, Any] = {
+        "resampling": made[0].scheme if made else "none",
+        "refit": refitted[0] if len(set(refitted)) == 1 else _each(equations, refitted),
+        "n_boot": max((len(draws) for draws in made), default=0),
+        "n_failed": failed,
+    }
+    notes = list(dict.fromkeys(note for e in drawn if (note := _draws_note(e, choices))))
+    return facts | ({"resampling_note": "; ".join(notes)} if notes else {})
+
+
+def _findings(equations: Sequence[Equation]) -> list[str]:
+    return [f"{set_title(row)}: {row.found.text}" for e in equations for row in e.sets if row.found is not None]
+
+
+def _told(equation: Equation, texts: list[str], several: bool) -> list[str]:
+    """Sentences about an equation, with its treatment where there are several."""
+    return [f"{equation.rows.treatments[0]}: {text}" if several else text for text in texts]
 
 
 def _set_entries(equation: Equation) -> list[dict[str, Any]]:
@@ -301,7 +367,7 @@ def _refitted(equation: Equation) -> bool:
     return equation.design.absorbed is None or whole
 
 
-def _each(equations: Sequence[Equation], values: list[float]) -> Any:
+def _each(equations: Sequence[Equation], values: Sequence[Any]) -> Any:
     """One number, or one per equation by treatment."""
     if len(values) == 1:
         return values[0]

@@ -127,7 +127,7 @@ def test_above_the_threshold_the_rows_are_pseudo_true(strong):
         result = cs.drive(data, **roles, rho=5.0, n_boot=199)
     row = result.table.row(method="drive", interval="pseudo_true")
     assert np.isfinite(row["conf_low"])
-    assert result.meta["estimand"]["drive"] == "pseudo-true value"
+    assert result.meta["estimand"] == "pseudo-true value"
     assert "limit" not in set(result.table["interval"])
 
 
@@ -260,6 +260,7 @@ def test_a_clipped_radius_fails_its_check(strong):
     assert "limit_unreliable" in result.meta
 
 
+@pytest.mark.filterwarnings("ignore:the draws of inference resample single rows")
 @pytest.mark.parametrize(("scheme", "nested", "expected"), [
     ("iid", True, False), ("cluster", True, True), ("cluster", False, False), ("iid", None, True),
 ])  # fmt: skip
