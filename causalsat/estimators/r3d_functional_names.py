@@ -57,8 +57,9 @@ class Functional:
 def parsed_functionals(functionals: Sequence[Any], thresholds: Sequence[float] = ()) -> tuple[Functional, ...]:
     """Functionals by name or callable; every threshold adds "unit:exceed(z)".
 
-    "exceed" and "unit:exceed" without a number stand for all ``thresholds``. A bare "exceed(z)" is the share of the
-    average distribution above z; "unit:exceed(z)" the average share of a unit's draws above z.
+    "exceed" and "unit:exceed" without a number stand for all ``thresholds``, and then say how these are read. A bare
+    "exceed(z)" is the share of the average distribution above z; "unit:exceed(z)" the average share of a unit's draws
+    above z.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def parsed_functionals(functionals: Sequence[Any], thresholds: Sequence[float] =
     found: list[Functional] = []
     for item in functionals:
         found += [_called(item, len(found))] if callable(item) else _named(item, thresholds)
-    if not any(f.kind == "exceed" for f in found):
+    if not any(isinstance(item, str) and item.replace(" ", "") in ("exceed", "unit:exceed") for item in functionals):
         found += [Functional(_printed("exceed", (z,), True), "exceed", (float(z),), True) for z in thresholds]
     unique: dict[str, Functional] = {}
     for f in found:

@@ -9,6 +9,7 @@ import numpy as np
 
 from causalsat.errors import DataError
 from causalsat.estimators.r3d_bands import shortfall
+from causalsat.estimators.r3d_curve_functionals import curve_functional
 from causalsat.estimators.r3d_fit import R3dFit, monotone
 from causalsat.estimators.r3d_functional_columns import MIDPOINTS, FunctionalColumns, levels_of
 from causalsat.estimators.r3d_functional_names import POSITIVE, Functional
@@ -113,10 +114,11 @@ def functional_rows(
 
     Linear and unit-level functionals are local polynomials of a unit-level column: standard error and t interval as
     for a quantile. A functional F of the average distributions has estimate F(m+) - F(m-), with m the monotone curves
-    at (k - 1/2)/200, and draws F(m+ + nu+) - F(m- + nu-); the test and the symmetric interval use the draws less the
-    estimate (recentred), times the t factor, and the standard error is their standard deviation. W2 = (int tau^2)^1/2
-    has no standard error: its test compares int tau^2 with int G^2, and [max(0, W2 - c), W2 + c] with c the quantile
-    of (int G^2)^1/2 covers by the triangle inequality, at zero and away from it.
+    of cell means over [(k - 1)/200, k/200], and draws F(m+ + nu+) - F(m- + nu-); the test and the symmetric interval
+    use the draws less the estimate (recentred), times the t factor, and the standard error is their standard
+    deviation. W2 = (int tau^2)^1/2 has no standard error: its test compares int tau^2 with int G^2, and
+    [max(0, W2 - c), W2 + c] with c the quantile of (int G^2)^1/2 covers by the triangle inequality, at zero and away
+    from it.
 
     In a fuzzy design linear functionals, unit-level ones and w2 are per unit of treatment; the others are the
     difference of the two average distributions (the effect of being on the treated side).
@@ -185,11 +187,16 @@ class _Context:
         return self.draws.factor(self.midpoints().start)
 
     def curves(self) -> np.ndarray:
-        """(2, 200) monotone averages at the midpoints."""
+        """(2, 200) monotone averages of the cell means."""
         if self._curves is None:
             cells = np.full(MIDPOINTS.size, 1.0 / MIDPOINTS.size)
             self._curves = monotone(self.fit.columns.raw[:, self.midpoints()], cells, self.fit.estimator)
         return self._curves
+
+    def beside(self, f: Functional) -> np.ndarray | None:
+        """(2,) limits of the column that a functional needs besides its curve; None where it needs none."""
+        at = self.columns.beside.get(f.name)
+        return None if at is None else self.fit.columns.raw[:, self.fit.n_quantiles + at]
 
     def moved_functional(self, f: Functional) -> np.ndarray:
         """(B,) F(m+ + nu+) - F(m- + nu-), NaN where a draw failed; "exceed" makes draws monotone first."""
@@ -197,75 +204,16 @@ class _Context:
             columns = self.midpoints()
             self._moved = self.curves()[:, None, :] + np.stack([nu[:, columns] for nu in self.draws.sides()])
         fine = np.isfinite(self._moved).all(axis=(0, 2))
-        curves = self._moved[:, fine]
+        curves, further = self._moved[:, fine], self.beside(f)
+        if further is not None:
+            at = self.fit.n_quantiles + self.columns.beside[f.name]
+            further = further[:, None] + np.stack([nu[fine, at] for nu in self.draws.sides()])
         if f.kind == "exceed" and self.fit.estimator == "pointwise":
             curves = np.sort(curves, axis=-1)
-        values = curve_functional(f, curves)
+        values = curve_functional(f, curves, further)
         moved = np.full(fine.size, np.nan)
         moved[fine] = values[0] - values[1]
         return moved
-
-
-def curve_functional(f: Functional, values: np.ndarray) -> np.ndarray:
-    """(...) functional of quantile functions (..., 200) given at (k - 1/2)/200; NaN where it does not exist.
-
-    Integrals over (0, 1) are means over the 200 levels. "exceed" is one less the level at which the L2 projection of
-    the curve on nondecreasing functions, linear between the levels, reaches the threshold.
-    """
-    if f.kind == "callable":
-        return _called(f.call, values)
-    if f.kind == "exceed":
-        return 1.0 - _inverse(values, f.arguments[0])
-    mean = values.mean(axis=-1)
-    if f.kind in ("variance", "sd"):
-        variance = ((values - mean[..., None]) ** 2).mean(axis=-1)
-        return np.asarray(variance if f.kind == "variance" else np.sqrt(variance))
-    scale = np.where(mean > 0.0, mean, 1.0)
-    if f.kind == "gini":
-        part = (values @ (2.0 * MIDPOINTS - 1.0)) / MIDPOINTS.size / scale
-    else:
-        p = 1.0 - f.arguments[0] if f.kind == "share_top" else f.arguments[0]
-        cell = 1.0 / MIDPOINTS.size
-        part = (values @ np.clip(p - (MIDPOINTS - 0.5 * cell), 0.0, cell)) / scale
-        part = 1.0 - part if f.kind == "share_top" else part
-    return np.where(mean > 0.0, part, np.nan)
-
-
-def _inverse(values: np.ndarray, z: float) -> np.ndarray:
-    """Level at which projected curves (..., 200) pass z: 0 below their least value, 1 from their largest on.
-
-    The projection is the slope of the greatest convex minorant of the cumulated values, so the part that stays at or
-    below z ends where the cumulated sum of (value - z) is least (Groeneboom's switch relation), and the slopes of the
-    minorant on both sides of that point are its steepest chords from the left and its flattest to the right.
-    """
-    size = MIDPOINTS.size
-    flat = values.reshape(-1, size)
-    sums = np.concatenate([np.zeros((len(flat), 1)), np.cumsum(flat - z, axis=1)], axis=1)
-    reached = size - np.argmin(sums[:, ::-1], axis=1)
-    rise = np.take_along_axis(sums, reached[:, None], 1) - sums
-    run = reached[:, None] - np.arange(size + 1)[None, :]
-    chords = rise / np.where(run == 0, 1, run)
-    first = np.where(run > 0, chords, -np.inf).max(axis=1)
-    second = np.where(run < 0, chords, np.inf).min(axis=1)
-    inside = (reached > 0) & (reached < size)
-    share = np.where(inside, -first, 0.0) / np.where(inside, second - first, 1.0)
-    level = (reached - 0.5 + share) / size
-    return np.asarray(np.where(inside, level, reached / size)).reshape(values.shape[:-1])
-
-
-def _called(call: Callable[[np.ndarray, np.ndarray], Any] | None, values: np.ndarray) -> np.ndarray:
-    if call is None:
-        raise DataError("a functional of kind callable needs its callable.")
-    flat = values.reshape(-1, values.shape[-1])
-    found = np.array([_one_number(call(row.copy(), MIDPOINTS.copy())) for row in flat])
-    return found.reshape(values.shape[:-1])
-
-
-def _one_number(value: Any) -> float:
-    number = np.asarray(value, dtype=np.float64)
-    if number.size != 1:
-        raise DataError(f"a functional must return one number, not an array of shape {number.shape}.")
-    return float(number.reshape(()))
 
 
 def _linear_row(f: Functional, context: _Context) -> FunctionalRow:
@@ -305,7 +253,7 @@ def _t_interval(estimate: float, se: float, level: float, df: float) -> tuple[fl
 
 
 def _curve_row(f: Functional, context: _Context) -> FunctionalRow:
-    above, below = (float(v) for v in curve_functional(f, context.curves()))
+    above, below = (float(v) for v in curve_functional(f, context.curves(), context.beside(f)))
     note = "" if context.fit.treatment is None else "difference of the two averages, not per unit of treatment"
     estimate = above - below
     if not math.isfinite(estimate):
@@ -331,12 +279,16 @@ def _curve_row(f: Functional, context: _Context) -> FunctionalRow:
 
 
 def _w2_row(f: Functional, context: _Context) -> FunctionalRow:
+    """W2 in 201 coordinates: the cell means, and the root mean square within cells along one shape for all units."""
     fit = context.fit
-    curves = context.curves()
-    scale = abs(fit.first_stage)
-    estimate = math.sqrt(float(((curves[0] - curves[1]) ** 2).mean())) / scale
-    effects = context.draws.effect[:, context.midpoints()]
-    size = np.sqrt((effects**2).mean(axis=1)) * context.factor()
+    curves, within = context.curves(), context.beside(f)
+    further = 0.0 if within is None else float(within[0] - within[1]) ** 2
+    estimate = math.sqrt(float(((curves[0] - curves[1]) ** 2).mean()) + further) / abs(fit.first_stage)
+    effects = context.draws.effect
+    square = (effects[:, context.midpoints()] ** 2).mean(axis=1)
+    if within is not None:
+        square += effects[:, fit.n_quantiles + context.columns.beside[f.name]] ** 2
+    size = np.sqrt(square) * context.factor()
     size = np.sort(size[np.isfinite(size)])
     c = critical_value(size, context.level)
     return FunctionalRow(

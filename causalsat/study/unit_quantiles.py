@@ -323,7 +323,7 @@ def _half(block: DrawBlock, levels: np.ndarray, coefficients: dict[int, tuple[np
     found = np.empty((len(block.rows), levels.size))
     values, sizes = block.values, block.sizes
     if block.weights is not None:
-        parts = [np.repeat(block.values[i], _whole(w)) for i, w in enumerate(np.asarray(block.weights))]
+        parts = [np.repeat(block.values[i], whole_counts(w)) for i, w in enumerate(np.asarray(block.weights))]
         sizes = np.array([part.size for part in parts], dtype=np.int64)
         values = np.zeros((len(parts), int(sizes.max())))
         for i, part in enumerate(parts):
@@ -338,7 +338,8 @@ def _half(block: DrawBlock, levels: np.ndarray, coefficients: dict[int, tuple[np
     return found
 
 
-def _whole(counts: np.ndarray) -> np.ndarray:
+def whole_counts(counts: np.ndarray) -> np.ndarray:
+    """Counts as whole numbers, for the correction of small samples (raises DataError where they are shares)."""
     whole = np.rint(counts)
     if (np.abs(whole - counts) > 1e-9).any():
         raise DataError(

@@ -94,3 +94,28 @@ def shifted_draws(shift, k=50):
         return centre[:, None] + spread[:, None] * rng.standard_normal((x.size, k))
 
     return draws
+
+
+def widening_draws(below, above, k=1000):
+    """Lognormal draws of units that are all alike on a side: the average distribution is that of every unit."""
+
+    def draws(rng, x):
+        sigma = np.where(x >= 0.0, above, below)
+        return np.exp(sigma[:, None] * rng.standard_normal((x.size, k)))
+
+    return draws
+
+
+def widening_truth(below, above):
+    """Jumps of mean, variance, sd, gini, share_top(.1) and w2 between the two lognormal distributions."""
+    from scipy import stats
+
+    def of(sigma):
+        mean, square = np.exp(sigma**2 / 2), np.exp(2 * sigma**2)
+        tail = stats.norm.cdf(sigma - stats.norm.ppf(0.9))
+        gini = 2 * stats.norm.cdf(sigma / np.sqrt(2)) - 1
+        return np.array([mean, square - mean**2, np.sqrt(square - mean**2), gini, tail])
+
+    cross = np.exp((below + above) ** 2 / 2)
+    w2 = np.sqrt(np.exp(2 * below**2) + np.exp(2 * above**2) - 2 * cross)
+    return dict(zip(("mean", "variance", "sd", "gini", "share_top(0.1)", "w2"), [*(of(above) - of(below)), w2]))

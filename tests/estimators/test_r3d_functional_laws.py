@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.estimators.r3d_rough import inferred_rows, lognormal_draws, shifted_draws
+from tests.estimators.r3d_rough import inferred_rows, lognormal_draws, shifted_draws, widening_draws, widening_truth
 
 NAMES = ("gini", "unit:gini", "w2", "exceed(1.5)")
 
@@ -56,3 +56,13 @@ def test_normal_law_gives_narrower_intervals():
         assert draws.effect.shape == (99, 6) and draws.sides()[0].shape == (99, 6)
         np.testing.assert_allclose(draws.sides()[0] - draws.sides()[1], draws.effect, atol=1e-12)
         assert (draws.factor(5) == 1.0).all() != finite
+
+
+def test_functionals_of_the_average_are_those_of_every_unit_where_units_are_alike():
+    names = ("mean", "variance", "sd", "gini", "share_top(.1)", "w2")
+    draws_of, truth = widening_draws(0.5, 1.0), widening_truth(0.5, 1.0)
+    runs = [inferred_rows(r, names, draws_of, n=400, h=0.9, n_boot=99) for r in range(16)]
+    for name in runs[0]:
+        covered = [run[name].conf_low <= truth[name] <= run[name].conf_high for run in runs]
+        assert np.mean(covered) >= 0.6, name
+        assert abs(np.mean([run[name].estimate for run in runs]) / truth[name] - 1.0) < 0.08, name
