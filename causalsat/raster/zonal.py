@@ -70,6 +70,9 @@ class PixelDistributions:
     def merge(self, zones: Any, **options: Any) -> "pd.DataFrame":
         """Columns of the zones beside every pixel (``as_="long"``).
 
+        Columns of the pixels keep their names; those of the zones that are called ``zone``, ``value`` or ``weight`` too
+        get ``_zone`` appended, unless ``options`` name other ``suffixes``.
+
         Parameters
         ----------
         zones : DataFrame
@@ -79,7 +82,7 @@ class PixelDistributions:
         Raises
         ------
         DataError
-            The distributions were not asked for as rows.
+            The distributions were not asked for as rows; a name with ``_zone`` appended is taken.
         """
         if self.pixels is None:
             raise DataError(f'merge joins pixels to zones; these are {self.meta["as_"]}: ask for as_="long".')
@@ -87,8 +90,22 @@ class PixelDistributions:
             column = self.meta["zone_id"]
             keys: dict[str, Any] = {"right_index": True} if column is None else {"right_on": column}
             options = {"on": "zone"} if column == "zone" else {"left_on": "zone", **keys}
+        if "suffixes" not in options:
+            _refuse_taken(zones, [c for c in self.pixels.columns if c != options.get("on")])
+            options = {**options, "suffixes": ("", "_zone")}
         joined = self.pixels.merge(zones, **options)
         return joined.reset_index(drop=True)
+
+
+def _refuse_taken(zones: Any, columns: list[str]) -> None:
+    """Names that a column of the zones would get may not be another's."""
+    own = {str(c) for c in getattr(zones, "columns", [])}
+    taken = [c for c in columns if c in own and f"{c}_zone" in own]
+    if taken:
+        raise DataError(
+            f"zones has both a column {taken[0]!r}, which is a column of the pixels too, and a column "
+            f"'{taken[0]}_zone', its name in the result; rename one, or pass suffixes= of pandas.DataFrame.merge."
+        )
 
 
 def pixel_distributions(

@@ -8,6 +8,7 @@ import numpy as np
 from causalsat.errors import DataError, RasterCoverageWarning, nearest, warn
 from causalsat.raster.places import read_table
 from causalsat.raster.sources import Item, Sources
+from causalsat.raster.zonal_turns import full_turn, same_turn, turn_copies, whole_on_longitudes, wrapped
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -73,6 +74,11 @@ def _labels(table: Any, zone_id: str | None) -> tuple[np.ndarray, str | None]:
             f"zone_id={name!r} is not a column of zones; it has: {', '.join(columns)}.{nearest(name, columns)}"
         )
     labels = table.index if name is None else table[name]
+    if getattr(labels, "nlevels", 1) > 1 and name is None:
+        raise DataError(
+            f"zones has an index of {labels.nlevels} levels, for example ({', '.join(map(str, labels[0]))}), and a zone has one label: name a "
+            "column of unique labels with zone_id=, or join the levels into one index."
+        )
     missing = np.flatnonzero(np.asarray(labels.isna()))
     if missing.size:
         raise DataError(f"zone_id={name!r} has no label in row {missing[0]}; give each zone one, or drop the row.")
@@ -171,18 +177,12 @@ class _Projected:
 
         target = CRS.from_user_input(items[0].crs)
         step = min(_pixel_side(i) for i in items)
-        shapes = project(zones.shapes, zones.crs, target, BEND_PIXELS * step)
+        names = np.array([f"Zone {label!r}" for label in zones.ids.tolist()], dtype=object)
+        shapes = project(zones.shapes, zones.crs, target, BEND_PIXELS * step, names)
         codes = np.flatnonzero(~shapely.is_missing(shapes))
-        shapes = shapes[codes]
-        if target.is_geographic and len(codes):
-            turn = 2.0 * np.pi / target.axis_info[0].unit_conversion_factor
-            reach = max(
-                np.abs(shapely.total_bounds(shapes)[[0, 2]]).max(), *(abs(b) for i in items for b in i.bounds[::2])
-            )
-            if reach > 0.5 * turn * (1 + 1e-9):
-                moved = [shapely.transform(shapes, lambda xy, t=t: xy + np.array([[t, 0.0]])) for t in (-turn, turn)]
-                codes, shapes = np.tile(codes, 3), np.concatenate([shapes, *moved])
-        self.codes, self.shapes, self.tree = codes, shapes, shapely.STRtree(shapes)
+        copies = turn_copies(shapes[codes], full_turn(target), max(abs(b) for i in items for b in i.bounds[::2]))
+        self.codes, self.shapes = np.tile(codes, len(copies)), np.concatenate(copies)
+        self.tree = shapely.STRtree(self.shapes)
 
     def touching(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
         found = np.sort(self.tree.query(outline(item)))
@@ -218,10 +218,13 @@ def _pixel_side(item: Item) -> float:
     return float(np.sqrt(abs(a * e - b * d)))
 
 
-def project(shapes: np.ndarray, source: "CRS", target: "CRS", tolerance: float) -> np.ndarray:
+def project(
+    shapes: np.ndarray, source: "CRS", target: "CRS", tolerance: float, names: np.ndarray | None = None
+) -> np.ndarray:
     """Shapes in another CRS, edges divided until they bend by less than ``tolerance`` (units of the target).
 
-    Shapes with a point that the target cannot hold become None.
+    Shapes with a point that the target cannot hold become None. On longitudes, shapes across 180° stay whole (they may
+    reach beyond it) and shapes that hold a pole are closed over it. ``names`` are for messages.
     """
     import shapely
     from pyproj import Transformer
@@ -230,17 +233,21 @@ def project(shapes: np.ndarray, source: "CRS", target: "CRS", tolerance: float) 
         return shapes
     convert = Transformer.from_crs(source, target, always_xy=True)
 
-    def forward(xy: np.ndarray) -> np.ndarray:
+    def plain(xy: np.ndarray) -> np.ndarray:
         return np.column_stack(convert.transform(xy[:, 0], xy[:, 1])) if len(xy) else xy
 
-    moved = shapely.transform(_divided(shapes, forward, tolerance), forward)
+    forward, turn = same_turn(source, target, plain), full_turn(target)
+    dense = _divided(shapes, forward, tolerance, turn)
+    moved = np.asarray(shapely.transform(dense, forward), dtype=object)
     coordinates, owner = shapely.get_coordinates(moved, return_index=True)
-    broken = np.unique(owner[~np.isfinite(coordinates).all(axis=1)])
-    moved[broken] = None
-    return np.asarray(moved, dtype=object)
+    moved[np.unique(owner[~np.isfinite(coordinates).all(axis=1)])] = None
+    if source.is_geographic:
+        return moved
+    names = np.full(len(shapes), "The outline of a raster", dtype=object) if names is None else names
+    return whole_on_longitudes(dense, moved, forward, source, target, names)
 
 
-def _divided(shapes: np.ndarray, forward: Any, tolerance: float) -> np.ndarray:
+def _divided(shapes: np.ndarray, forward: Any, tolerance: float, turn: float | None) -> np.ndarray:
     """Shapes with more points: an edge's bend falls with the square of its length."""
     import shapely
 
@@ -251,9 +258,7 @@ def _divided(shapes: np.ndarray, forward: Any, tolerance: float) -> np.ndarray:
         return shapes
     first = np.flatnonzero(of_ring[1:] == of_ring[:-1])
     a, b = xy[first], xy[first + 1]
-    there, ends = forward((a + b) / 2.0), (forward(a) + forward(b)) / 2.0
-    with np.errstate(invalid="ignore"):
-        bend = np.hypot(*(there - ends).T)
+    bend = _bend(forward(a), forward((a + b) / 2.0), forward(b), turn)
     pieces = np.clip(np.ceil(np.sqrt(np.nan_to_num(bend, posinf=0.0) / tolerance)), 1, MAX_PIECES)
     step = np.full(len(shapes), np.inf)
     length = np.hypot(*(b - a).T)
@@ -266,6 +271,16 @@ def _divided(shapes: np.ndarray, forward: Any, tolerance: float) -> np.ndarray:
     floor = longest[some] / MAX_PIECES
     out[some] = shapely.segmentize(shapes[some], np.maximum(step[some], floor))
     return out
+
+
+def _bend(start: np.ndarray, middle: np.ndarray, end: np.ndarray, turn: float | None) -> np.ndarray:
+    """How far middles of edges lie from the straight line between their ends, across the seam of longitudes too."""
+    with np.errstate(invalid="ignore"):
+        x, y = (middle - (start + end) / 2.0).T
+        if turn is not None:
+            across = wrapped(middle[:, 0] - start[:, 0], turn) - wrapped(end[:, 0] - start[:, 0], turn) / 2.0
+            x = np.where(np.abs(across) < np.abs(x), across, x)
+        return np.asarray(np.hypot(x, y))
 
 
 def _claims(sources: Sources) -> dict[int, Any]:
@@ -284,10 +299,13 @@ def _claims(sources: Sources) -> dict[int, Any]:
         item, other = sources.items[i], sources.items[j]
         tolerance = BEND_PIXELS * _pixel_side(item)
         shape = np.array([outline(other)], dtype=object)
-        moved = project(shape, CRS.from_user_input(other.crs), CRS.from_user_input(item.crs), tolerance)
+        target = CRS.from_user_input(item.crs)
+        moved = project(shape, CRS.from_user_input(other.crs), target, tolerance)
         if moved[0] is None:
             continue
-        covered = shapely.intersection(to_pixels(moved, item)[0], shapely.box(0, 0, item.width, item.height))
+        copies = turn_copies(moved, full_turn(target), max(abs(b) for b in item.bounds[::2]))
+        ground = shapely.union_all(to_pixels(np.concatenate(copies), item))
+        covered = shapely.intersection(ground, shapely.box(0, 0, item.width, item.height))
         # Neighbours that share an edge overlap by rounding alone.
         if covered.area > 1e-3 * max(item.width, item.height):
             claims.setdefault(i, []).append(covered)
