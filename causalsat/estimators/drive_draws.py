@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import OptionError
+from causalsat.estimators.drive_fit import solve_drive
 from causalsat.estimators.drive_problem import DriveProblem
+from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Bootstrap
 from causalsat.inference.seam import Draws, bootstrap_draws, multiplier_draws
 from causalsat.progress import Progress
@@ -177,6 +179,10 @@ def recentred_draws(
     condition holds exactly in the bootstrap world. Valid for strong instruments and a radius below the threshold, when
     the units of the scheme are independent. The radius and the scale of the columns are those of the full sample.
 
+    What is held in the draws (controls with ``refit=False`` or in designs too wide, absorbed effects, images, and all
+    of it with "multiplier") leaves residuals that are too small: the shifts from TSLS are then multiplied by the root
+    of the factor of the study's sandwich, n/(n - m - p) or that of its clusters, which ``notes`` tell.
+
     Parameters
     ----------
     problem : DriveProblem
@@ -201,7 +207,7 @@ def recentred_draws(
     -------
     Draws
         (b, 2p) on the solver's scale: DRIVE, then TSLS. Failed draws are rows of NaN, counted by status; ``refit`` is
-        False where what was partialled out was held.
+        False where what was partialled out was held; ``notes`` have "held_factor" and "flags" where shifts were scaled.
 
     Raises
     ------
@@ -226,7 +232,8 @@ def plain_draws(
     """Draws as in :func:`recentred_draws` without recentring: for the pseudo-true value above the threshold.
 
     There the estimator is a smooth M-estimator, for which the plain basic bootstrap is valid. On unit scale each draw
-    is scaled by its own standard deviations, on which a pseudo-true value depends at first order.
+    is scaled by its own standard deviations, on which a pseudo-true value depends at first order. Shifts, here from the
+    estimates themselves, are scaled as in :func:`recentred_draws` where controls or effects are held.
     """
     return _draws(problem, rho, bootstrap, seed, (first, count, progress), recentre=False)
 
@@ -246,7 +253,8 @@ def _draws(
     scores = (rows.weights * rows.residuals(problem.b_tsls))[:, None] * turned
     centre = scores.mean(axis=0)
     if bootstrap.scheme == "multiplier":
-        return _multiplier_draws(problem, rho, bootstrap, seed, wanted, scores - centre, recentre)
+        found = _multiplier_draws(problem, rho, bootstrap, seed, wanted, scores - centre, recentre)
+        return _with_held(found, problem, rho, 0, recentre)
     m = rows.controls.shape[1]
     refit = bootstrap.refit and m > 0 and m + rows.q + rows.p + 1 <= WIDEST_REFIT
     controls = _orthonormal(rows.controls, rows.weights) if refit else rows.controls[:, :0]
@@ -267,7 +275,37 @@ def _draws(
     found = bootstrap_draws(
         design, bootstrap, rows.sampling, seed=seed, first=first, count=count, progress=progress, **how
     )
-    return replace(found, refit=found.refit and (refit or m == 0))
+    found = replace(found, refit=found.refit and (refit or m == 0))
+    return _with_held(found, problem, rho, controls.shape[1], recentre)
+
+
+def _with_held(draws: Draws, problem: DriveProblem, rho: float, refitted: int, recentre: bool) -> Draws:
+    """Shifts scaled for the parameters that were held, all but the ``refitted`` columns of the controls."""
+    factor, words = _held_factor(problem.rows, draws, refitted)
+    if factor == 1.0:
+        return draws
+    tsls = problem.b_tsls
+    centre = np.concatenate([tsls if recentre else solve_drive(problem, rho).b, tsls])
+    values = centre[None, :] + np.sqrt(factor) * (draws.values - centre[None, :])
+    flag = f"what was partialled out is held in the draws, so their shifts are multiplied by the root of {words}"
+    notes = draws.notes | {"held_factor": factor, "flags": (*draws.notes.get("flags", ()), flag)}
+    return replace(draws, values=values, notes=notes)
+
+
+def _held_factor(rows: IvRows, draws: Draws, refitted: int) -> tuple[float, str]:
+    """Factor of the study's sandwich on a variance whose residuals are net of held parameters, and it in words."""
+    whole = draws.scheme in ("cluster", "bayes", "multiplier") and rows.sampling.cluster is not None
+    counted = rows.n_partialled_clustered if whole else rows.n_partialled
+    held = counted - refitted
+    # Draws of whole clusters leave effects inside them as they were; what counts of those is one constant.
+    if held <= int(whole) or rows.dof == "none":
+        return 1.0, ""
+    n, k = rows.n, held + rows.p
+    if whole:
+        g = np.unique(np.asarray(rows.sampling.cluster)).size
+        factor = g / (g - 1.0) * (n - 1.0) / (n - k)
+        return factor, f"g/(g - 1) (n - 1)/(n - {k}) = {factor:.6g}, the factor of clustered covariances"
+    return n / (n - k), f"n/(n - {k}) = {n / (n - k):.6g}, the degrees of freedom left"
 
 
 @functools.cache

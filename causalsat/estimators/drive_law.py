@@ -9,12 +9,14 @@ import numpy as np
 from causalsat.errors import DataError, number
 from causalsat.estimators.drive_problem import DriveProblem
 from causalsat.estimators.drive_threshold import threshold
-from causalsat.inference.iv_covariance import moment_variance
+from causalsat.inference.iv_covariance import AS_PRECISIONS, INDEFINITE, moment_variance
+from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
 from causalsat.inference.resampling import counter_based, run_key
 
-LAW_STREAM, SCORE_STREAM = 2_000_000_011, 2_000_000_033
+LAW_STREAM, SCORE_STREAM, T_STREAM = 2_000_000_011, 2_000_000_033, 2_000_000_057
 _CLIP = 1e-12
+_NO_VARIANCE = "the variance of the moments does not exist under this covariance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +32,20 @@ class LimitLaw:
     valid : bool
         The radius is below the threshold at the TSLS estimate and the moments have a variance.
     notes : dict
-        "reason" where not valid; "clipped_eigenvalues" of the variance of the moments, where there are any.
+        "reason" where not valid; "clipped_eigenvalues" of the variance of the moments, where there are any; "df" of
+        the t law, with clusters.
+    sd : np.ndarray
+        (p,) standard deviation of the draws before they were made draws of a t law.
+    flags : tuple of str
+        What a reader must know, in sentences.
     """
 
     draws: np.ndarray
     v: np.ndarray
     valid: bool
     notes: dict[str, Any] = field(default_factory=dict)
+    sd: np.ndarray = field(default_factory=lambda: np.full(1, np.nan))
+    flags: tuple[str, ...] = ()
 
 
 def limit_law(problem: DriveProblem, rho: float, sandwich: Sandwich, *, n_law: int, seed: int) -> LimitLaw:
@@ -44,7 +53,8 @@ def limit_law(problem: DriveProblem, rho: float, sandwich: Sandwich, *, n_law: i
 
     With W ~ N(0, Omega) the limit of sqrt(n) R Z'e/n, T = A^{-1}B'W the limit of TSLS and r = W - B T,
     ``sqrt(n)(b_hat - b0) => T - ||r|| v`` with ``v = sqrt(rho) A^{-1}c / sqrt(1 - rho c'A^{-1}c)``. Assumes strong,
-    valid instruments; it is the law of TSLS where q = p, rho = 0 or c = 0.
+    valid instruments; it is the law of TSLS where q = p, rho = 0 or c = 0. With g clusters, whose Wald intervals take
+    t(g - 1), each draw is multiplied by sqrt((g - 1)/chi2_{g - 1}), the error of an Omega from so few clusters.
 
     Parameters
     ----------
@@ -68,9 +78,10 @@ def limit_law(problem: DriveProblem, rho: float, sandwich: Sandwich, *, n_law: i
     nothing = np.full((n_law, rows.p), np.nan)
     if reason:
         return LimitLaw(nothing, v, False, {"reason": reason})
-    root, notes = variance_root(variance_of_moments(problem, sandwich))
-    if "reason" in notes:
-        return LimitLaw(nothing, v, False, notes)
+    variance = variance_of_moments(problem, sandwich)
+    root, notes = variance_root(variance)
+    if "reason" in notes or (sandwich.kind in INDEFINITE and _no_variance(problem, variance)):
+        return LimitLaw(nothing, v, False, {"reason": _NO_VARIANCE} | notes)
     normals = law_normals(n_law, rows.q, seed, LAW_STREAM)
     left, sigma, right = np.linalg.svd(problem.B, full_matrices=True)
     turned = _times(normals, root @ left)
@@ -78,7 +89,38 @@ def limit_law(problem: DriveProblem, rho: float, sandwich: Sandwich, *, n_law: i
     if not problem.just_identified:
         distance = np.sqrt(np.sum(turned[:, rows.p :] ** 2, axis=1))
         draws = draws - distance[:, None] * v[None, :]
-    return LimitLaw(draws, v, True, notes)
+    sd, df = np.std(draws, axis=0, ddof=1), _degrees_of_freedom(rows, sandwich)
+    if np.isfinite(df):
+        draws, notes = draws * t_factors(n_law, df, seed)[:, None], notes | {"df": df}
+    return LimitLaw(draws, v, True, notes, sd, _flags(rows, sandwich, notes))
+
+
+def _no_variance(problem: DriveProblem, variance: np.ndarray) -> bool:
+    """Whether TSLS itself has no positive variance under an indefinite one: clipped it would look precise."""
+    bread = np.linalg.pinv(problem.B)
+    own, scale = np.diag(bread @ variance @ bread.T), np.diag(bread @ bread.T) * float(np.trace(np.abs(variance)))
+    return bool((own <= _CLIP * scale).any())
+
+
+def _degrees_of_freedom(rows: IvRows, sandwich: Sandwich) -> float:
+    """g - 1 where Wald rows take t(g - 1), with the fewer clusters of two ways; else infinite."""
+    ways = {"cluster": (rows.sampling.cluster,), "twoway": (rows.sampling.cluster, rows.sampling.second)}
+    counts = [np.unique(codes).size for codes in ways.get(sandwich.kind, ()) if codes is not None]
+    return float(min(counts) - 1) if counts else math.inf
+
+
+def _flags(rows: IvRows, sandwich: Sandwich, notes: dict[str, Any]) -> tuple[str, ...]:
+    """Sentences on the variance behind the draws."""
+    found = []
+    if "clipped_eigenvalues" in notes:
+        lost, name = notes["clipped_eigenvalues"], "two-way" if sandwich.kind == "twoway" else "Conley"
+        found.append(
+            f"{lost} of {rows.q} eigenvalues of the {name} variance of the moments are negative and were set to zero "
+            "for the limit law, whose interval may be too short"
+        )
+    if sandwich.kind == "classical" and rows.unequal:
+        found.append(f"the limit law uses the classical variance: {AS_PRECISIONS}")
+    return tuple(found)
 
 
 def homoskedastic_moments(problem: DriveProblem, rho: float) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +236,7 @@ def variance_of_moments(problem: DriveProblem, sandwich: Sandwich, *, centred: b
 def variance_root(variance: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Symmetric root (q, q); negative eigenvalues (Conley, two-way) are set to zero and counted."""
     if not np.isfinite(variance).all():
-        return variance, {"reason": "the variance of the moments does not exist under this covariance"}
+        return variance, {"reason": _NO_VARIANCE}
     values, vectors = np.linalg.eigh(variance)
     negative = values < -_CLIP * max(float(values[-1]), 0.0)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))[None, :]) @ vectors.T
@@ -211,6 +253,23 @@ def law_normals(draws: int, q: int, seed: int, stream: int) -> np.ndarray:
     with float64(), counter_based():
         key = jax.random.fold_in(run_key(seed), stream)
         return np.asarray(jax.random.normal(key, (draws, q), jnp.float64))
+
+
+def t_factors(draws: int, df: float, seed: int) -> np.ndarray:
+    """(draws,) factors sqrt(df/chi2_df), one uniform each: what turns normal draws into draws of t(df).
+
+    A longer request starts with the bits of a shorter one.
+    """
+    import jax
+    import jax.numpy as jnp
+    from scipy import special
+
+    from causalsat.kernels.precision import float64
+
+    with float64(), counter_based():
+        key = jax.random.fold_in(run_key(seed), T_STREAM)
+        levels = np.asarray(jax.random.uniform(key, (draws,), jnp.float64)) + 2.0**-54
+    return np.asarray(np.sqrt(0.5 * df / special.gammaincinv(0.5 * df, levels)))
 
 
 def _times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -5,7 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from causalsat.errors import OptionError
 from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.iv_weight import guard_invertible, weight_variance
+from causalsat.inference.options import Sandwich
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,8 @@ class DriveProblem:
         Scale of the outcome.
     sd_x : np.ndarray
         (p,) scales of the treatments.
+    flags : tuple of str
+        What a reader must know about the metric.
     """
 
     rows: IvRows
@@ -40,6 +45,7 @@ class DriveProblem:
     metric: str
     sd_y: float
     sd_x: np.ndarray
+    flags: tuple[str, ...] = ()
 
     @property
     def just_identified(self) -> bool:
@@ -94,6 +100,7 @@ def drive_problem(
     shrink_to: str = "zero",
     metric: str = "tsls",
     variance: np.ndarray | None = None,
+    sandwich: Sandwich | None = None,
 ) -> DriveProblem:
     """The problem on unit or raw scale.
 
@@ -106,9 +113,21 @@ def drive_problem(
     shrink_to, metric : str
         See :class:`DriveProblem`.
     variance : np.ndarray, optional
-        (q, q) robust variance of sqrt(n) Z'(y - X b_tsls)/n in raw units, needed for metric="gmm":
+        (q, q) robust variance of sqrt(n) Z'(y - X b_tsls)/n in raw units, for metric="gmm":
         W = sigma^2 variance^{-1} with sigma^2 the mean squared TSLS residual.
+    sandwich : Sandwich, optional
+        Covariance from which metric="gmm" takes that variance instead, without small-sample factor, so that
+        n j0/sigma^2 is Hansen's J.
+
+    Raises
+    ------
+    OptionError
+        metric="gmm" with neither or both of ``variance`` and ``sandwich``.
+    DataError, NumericalError
+        A variance of the moments without an inverse, as with no more clusters than instruments.
     """
+    if metric == "gmm" and (variance is None) == (sandwich is None):
+        raise OptionError('metric="gmm" needs the variance of the moments or the covariance that gives it.')
     sd_y, sd_x = 1.0, np.ones(rows.p)
     if scale == "unit":
         sd_y = float(np.sqrt(np.mean(rows.weights * rows.y**2)))
@@ -117,9 +136,13 @@ def drive_problem(
     moments = scaled.moments
     if metric == "tsls":
         return DriveProblem(scaled, np.linalg.inv(moments.L), moments.B, moments.w, shrink_to, metric, sd_y, sd_x)
-    residuals = scaled.residuals(moments.b_tsls)
-    spread = float(np.mean(scaled.weights * residuals**2))
-    lower = np.linalg.cholesky(np.asarray(variance) / sd_y**2)
-    root = np.sqrt(spread) * np.linalg.inv(lower)
+    flags: tuple[str, ...] = ()
+    if sandwich is not None:
+        variance, flags = weight_variance(scaled, moments.b_tsls, sandwich)
+    else:
+        variance = np.asarray(variance) / sd_y**2
+        guard_invertible(scaled, variance)
+    spread = float(np.mean(scaled.weights * scaled.residuals(moments.b_tsls) ** 2))
+    root = np.sqrt(spread) * np.linalg.inv(np.linalg.cholesky(variance))
     turn = root @ moments.L
-    return DriveProblem(scaled, root, turn @ moments.B, turn @ moments.w, shrink_to, metric, sd_y, sd_x)
+    return DriveProblem(scaled, root, turn @ moments.B, turn @ moments.w, shrink_to, metric, sd_y, sd_x, flags)

@@ -315,7 +315,7 @@ def _report(rule: str, choice: _Choice, cap: _Choice, bounds: Thresholds, option
         cap=cap.rho,
         score=choice.score or {},
         cv=choice.cv,
-        flags=choice.flags + past_ols,
+        flags=choice.flags + bounds.flags + past_ols,
         text=choice.text,
         lambda_min_at_b=bounds.lambda_min_at_b,
     )

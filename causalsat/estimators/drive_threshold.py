@@ -5,10 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalsat.estimators.drive_problem import DriveProblem
-from causalsat.inference.iv_covariance import iv_covariance
+from causalsat.inference.covariance import positive_part
+from causalsat.inference.iv_covariance import moment_variance, tested_sandwich
 from causalsat.inference.options import Sandwich
 
-_NULL = 1e-12
+_NULL, _NOTHING = 1e-12, 1e-8
+_NAMES = {"twoway": "two-way", "conley": "Conley"}
+_ABSENT = (
+    "variance of the first stage is negative, zero or not finite in some direction, so the radius was corrected for "
+    "many weak instruments with"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Thresholds:
         1/(c'A^{-1}c) at the TSLS estimate; infinite where the penalty is flat there.
     rho_ols : float
         Radius from which the target "ols" gives least squares; NaN for "zero".
+    flags : tuple of str
+        What a reader must know about the correction.
     """
 
     lambda_min: float
@@ -35,6 +43,7 @@ class Thresholds:
     rho_hat: float
     rho_hat_corrected: float
     rho_ols: float
+    flags: tuple[str, ...] = ()
 
 
 def thresholds(problem: DriveProblem, sandwich: Sandwich, *, many_instruments: bool = True) -> Thresholds:
@@ -54,7 +63,7 @@ def thresholds(problem: DriveProblem, sandwich: Sandwich, *, many_instruments: b
     """
     b = problem.b_tsls
     c = problem.gradient(b)
-    corrected = corrected_strength(problem, sandwich) if many_instruments else problem.A
+    corrected, flags = _corrected(problem, sandwich) if many_instruments else (problem.A, ())
     spread = problem.V * first_stage_factor(problem) if problem.shrink_to == "ols" else np.eye(problem.rows.p)
     smallest = smallest_root(problem.A, spread) if problem.rows.q >= problem.rows.p else 0.0
     size = float(c @ np.linalg.pinv(spread) @ c)
@@ -65,6 +74,7 @@ def thresholds(problem: DriveProblem, sandwich: Sandwich, *, many_instruments: b
         rho_hat=threshold(problem.A, c),
         rho_hat_corrected=threshold(corrected, c),
         rho_ols=ols_radius(problem) if problem.shrink_to == "ols" else float("nan"),
+        flags=flags,
     )
 
 
@@ -102,7 +112,9 @@ def corrected_strength(problem: DriveProblem, sandwich: Sandwich) -> np.ndarray:
 
     Homoskedastic: A - (q/n) X'M_Z X/(n - q - m). Otherwise the variances of the rows of B come from the covariance of
     the study (Sandwich "classical" with unequal weights is read as "hc1"). With one treatment this is A(1 - 1/F), F
-    the effective F of the same covariance (homoskedastic: the partial F). It may have negative eigenvalues.
+    the effective F of the same covariance (homoskedastic: the partial F). It may have negative eigenvalues. Where
+    the covariance gives the first stage no positive variance (Conley, two-way, clusters that cancel), the larger of its
+    positive part and of "hc1" is taken.
 
     Parameters
     ----------
@@ -111,22 +123,50 @@ def corrected_strength(problem: DriveProblem, sandwich: Sandwich) -> np.ndarray:
     sandwich : Sandwich
         "classical", "hc0", "hc1", "cluster", "twoway" or "conley".
     """
+    return _corrected(problem, sandwich)[0]
+
+
+def _corrected(problem: DriveProblem, sandwich: Sandwich) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A net of its bias, and a sentence where the covariance has no variance for it.
+
+    A part of the first-stage variance that is not finite, zero or negative would count as no noise and enlarge the
+    radius: then the larger of its positive part and of the variance of independent rows is taken.
+    """
+    used = tested_sandwich(sandwich, problem.rows)
+    if used.kind in ("classical", "hc0", "hc1"):
+        return np.asarray(problem.A - _noise(problem, used)), ()
+    rows, plain = problem.rows, _noise(problem, Sandwich("hc1"))
+    turned = rows.Z @ problem.root.T
+    scores = (rows.weights[:, None, None] * turned[:, :, None] * rows.moments.MX[:, None, :]).reshape(rows.n, -1)
+    variance, name = moment_variance(rows, scores, used, columns=rows.q) / rows.n, _NAMES.get(used.kind, used.kind)
+    if not np.isfinite(variance).all():
+        return np.asarray(problem.A - plain), (f"the {name} {_ABSENT} hc1",)
+    positive, lost = positive_part(variance)
+    noise = _over_instruments(positive if lost else variance, rows.q, rows.p)
+    live = np.diag(plain) > 0.0
+    share = np.mean(np.diag(noise)[live] / np.diag(plain)[live]) if live.any() else 1.0
+    if not lost and share > _NOTHING:
+        return np.asarray(problem.A - noise), ()
+    if share < 1.0:
+        return np.asarray(problem.A - plain), (f"the {name} {_ABSENT} hc1",)
+    return np.asarray(problem.A - noise), (f"the {name} {_ABSENT} its positive part",)
+
+
+def _over_instruments(variance: np.ndarray, q: int, p: int) -> np.ndarray:
+    """(p, p) sum of the diagonal blocks of the variance (q p, q p) of B, the treatments of each instrument together."""
+    return np.asarray(np.einsum("kikj->ij", variance.reshape(q, p, q, p)))
+
+
+def _noise(problem: DriveProblem, sandwich: Sandwich) -> np.ndarray:
+    """(p, p) sum of the variances of the rows of B, rows independent."""
     rows = problem.rows
-    if sandwich.kind == "classical" and np.ptp(rows.weights) > _NULL:
-        sandwich = Sandwich("hc1")
     if sandwich.kind == "classical":
         turn = problem.root @ rows.moments.L
-        return np.asarray(problem.A - np.sum(turn**2) / rows.n * problem.V * first_stage_factor(problem))
-    turned, spread = rows.Z @ problem.root.T, rows.moments.MX
-    if sandwich.kind in ("hc0", "hc1"):
-        # Summed over instruments, z_k^2 v v' needs only the length of z.
-        scores = (rows.weights * np.sqrt(np.sum(turned**2, axis=1)))[:, None] * spread
-        noise = _covariance(problem, scores, sandwich)
-    else:
-        scores = (rows.weights[:, None, None] * turned[:, :, None] * spread[:, None, :]).reshape(rows.n, -1)
-        blocks = _covariance(problem, scores, sandwich).reshape(rows.q, rows.p, rows.q, rows.p)
-        noise = np.einsum("kikj->ij", blocks)
-    return np.asarray(problem.A - noise)
+        return np.asarray(np.sum(turn**2) / rows.n * problem.V * first_stage_factor(problem))
+    # Summed over instruments, z_k^2 v v' needs only the length of z.
+    length = np.sqrt(np.sum((rows.Z @ problem.root.T) ** 2, axis=1))
+    scores = (rows.weights * length)[:, None] * rows.moments.MX
+    return moment_variance(rows, scores, sandwich, columns=rows.q) / rows.n
 
 
 def smallest_root(A: np.ndarray, spread: np.ndarray) -> float:
@@ -173,9 +213,3 @@ def first_stage_factor(problem: DriveProblem) -> float:
     """From n to the degrees of freedom of the first stage."""
     rows = problem.rows
     return rows.n / (rows.d1 if rows.dof == "small" else rows.n)
-
-
-def _covariance(problem: DriveProblem, scores: np.ndarray, sandwich: Sandwich) -> np.ndarray:
-    """Covariance of the mean of scores; a variance that does not exist counts as zero."""
-    rows = problem.rows
-    return np.asarray(np.nan_to_num(iv_covariance(rows, scores, sandwich, columns=rows.q).matrix, nan=0.0))

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from causalsat.inference.covariance import Covariance, influence_covariance
+from causalsat.inference.covariance import Covariance, influence_covariance, pair_sum
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.options import Sandwich
+from causalsat.inference.small_sample import correction
 
+INDEFINITE = ("conley", "twoway")
 AS_PRECISIONS = (
     "classical standard errors take the unequal weights for precisions (inverse variances of the errors); for sampling "
     'weights use Sandwich("hc1") or clusters'
@@ -85,9 +87,14 @@ def moment_variance(
     Returns
     -------
     np.ndarray
-        (r, r) float64, symmetric.
+        (r, r) float64, symmetric; for "conley" and "twoway" it may have negative eigenvalues, which the caller clips.
     """
     if sandwich.kind == "classical":
         return np.asarray(classical, dtype=np.float64)
+    if sandwich.kind in INDEFINITE:
+        used = resolved_sandwich(sandwich, rows)
+        meat = pair_sum(scores / rows.n, used, rows.sampling)
+        factor = correction(used, "none", rows.n, rows.parameters(used, columns), meat.n_clusters).factor
+        return np.asarray(rows.n * factor * meat.matrix)
     found = iv_covariance(rows, scores, sandwich, columns=columns)
     return rows.n * found.matrix

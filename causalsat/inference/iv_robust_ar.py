@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from causalsat.inference.covariance import pair_sum, positive_part
-from causalsat.inference.iv_covariance import iv_covariance, resolved_sandwich
+from causalsat.inference.covariance import positive_part
+from causalsat.inference.iv_covariance import INDEFINITE, iv_covariance, moment_variance, resolved_sandwich
 from causalsat.inference.iv_pencil import Pencil, centred_moments, pencil_of, undefined
 from causalsat.inference.iv_quadratic import LINE, Pieces, moved, union
 from causalsat.inference.iv_rows import IvRows
@@ -256,15 +256,11 @@ def _variance(rows: IvRows, scores: np.ndarray, sandwich: Sandwich) -> tuple[np.
     A variance that may be indefinite loses its negative part and then bounds nothing.
     """
     used = resolved_sandwich(sandwich, rows)
-    if sandwich.kind not in ("conley", "twoway"):
+    if sandwich.kind not in INDEFINITE:
         found = iv_covariance(rows, scores, used, columns=rows.q)
         units = rows.n if found.n_clusters is None else found.n_clusters
         return rows.n * found.matrix, (), units / found.factor
-    from causalsat.inference.small_sample import correction
-
-    meat = pair_sum(scores / rows.n, used, rows.sampling)
-    factor = correction(used, "none", rows.n, rows.parameters(used, rows.q), meat.n_clusters).factor
-    matrix, clipped = positive_part(rows.n * factor * meat.matrix)
+    matrix, clipped = positive_part(moment_variance(rows, scores, sandwich, columns=rows.q))
     notes = (f"{clipped} negative eigenvalues of the covariance were set to zero",) if clipped else ()
     return matrix, notes, math.inf
 

@@ -103,9 +103,13 @@ def test_the_weight_matrix_of_gmm_is_held():
 def test_nuisances_held_and_wide_designs_use_residual_moments(monkeypatch):
     problem = drive_problem(rows_of())
     weights = resampling_weights(Bootstrap(60), problem.rows.sampling, seed=3, count=6)
-    expected = [refitted(problem, w, True, controls=False) for w in weights]
+    rows, centre = problem.rows, np.tile(problem.b_tsls, 2)
+    factor = N / (N - rows.m - rows.p)
+    explicit = np.array([refitted(problem, w, True, controls=False) for w in weights])
+    expected = centre + np.sqrt(factor) * (explicit - centre)
     held = recentred_draws(problem, RHO, Bootstrap(60, refit=False), seed=3)
     assert not held.refit
+    assert held.notes["held_factor"] == factor
     assert_allclose(held.values[:6], expected, rtol=1e-10, atol=1e-10)
     monkeypatch.setattr(drive_draws, "WIDEST_REFIT", 5)
     wide = recentred_draws(problem, RHO, Bootstrap(60), seed=3)

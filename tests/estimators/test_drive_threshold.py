@@ -1,6 +1,7 @@
 """Up to which radius DRIVE tends to the effect: bias of the first stage, thresholds, uniform bounds."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import scipy.optimize
 
 from causalsat.checks.iv_strength import first_stage
 from causalsat.estimators.drive_fit import solve_drive
+from causalsat.estimators.drive_options import DriveOptions
 from causalsat.estimators.drive_problem import drive_problem
+from causalsat.estimators.drive_radius import choose_radius
 from causalsat.estimators.drive_threshold import corrected_strength, ols_radius, smallest_root, threshold, thresholds
 from causalsat.inference.options import Sandwich
 from tests.estimators.radius_studies import clustered, radius, raw_study, study
@@ -187,3 +190,39 @@ def test_a_treatment_in_the_span_of_the_instruments_survives():
             assert 0.0 < report.rho < report.rho_hat
             assert np.isfinite(report.rho)
     assert ols_radius(drive_problem(rows, shrink_to="ols")) > 0.0
+
+
+def test_a_conley_variance_that_does_not_exist_counts_as_that_of_independent_rows():
+    y, X, Z, C = raw_study(n=400)
+    rows = clustered(y, X, Z, C)
+    rows = replace(rows, sampling=replace(rows.sampling, lonlat=np.random.default_rng(0).uniform(0.0, 3.0, (400, 2))))
+    problem = drive_problem(rows)
+    for cutoff in (400.0, 2000.0):
+        sandwich = Sandwich("conley", cutoff_km=cutoff, kernel="uniform")
+        found, plain = thresholds(problem, sandwich), thresholds(problem, Sandwich("hc1"))
+        assert found.lambda_min_corrected <= plain.lambda_min_corrected < found.lambda_min
+        assert "Conley variance of the first stage" in found.flags[0]
+        report = choose_radius(problem, "theory", DriveOptions(), sandwich, seed=0)
+        assert found.flags[0] in report.flags
+        assert report.rho <= 0.5 * plain.lambda_min_corrected * (1.0 + 1e-12)
+    assert thresholds(problem, Sandwich("conley", cutoff_km=30.0, kernel="askey")).flags == ()
+    assert thresholds(problem, sandwich, many_instruments=False).flags == ()
+
+
+@pytest.mark.filterwarnings("ignore::causalsat.errors.FewClustersWarning")
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_two_way_variance_is_never_partly_forgotten(p):
+    flagged = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        rows = clustered(*raw_study(n=400, p=p, seed=seed))
+        codes = {"cluster": rng.integers(0, 8, 400), "second": rng.integers(0, 7, 400)}
+        problem = drive_problem(replace(rows, sampling=replace(rows.sampling, **codes)))
+        found = thresholds(problem, Sandwich("twoway"))
+        noise = problem.A - corrected_strength(problem, Sandwich("twoway"))
+        plain = problem.A - corrected_strength(problem, Sandwich("hc1"))
+        assert np.linalg.eigvalsh(noise)[0] > 0.0
+        if found.flags:
+            assert np.mean(np.diag(noise) / np.diag(plain)) >= 1.0 - 1e-12
+            flagged += 1
+    assert flagged > 0
