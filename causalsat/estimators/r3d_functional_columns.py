@@ -76,7 +76,8 @@ def functional_columns(functionals: Sequence[Functional], design: Any) -> Functi
             parts.append(_column(f, design))
         linear[f.name] = known[key]
     undefined, why = _undefined(functionals, design, {f.name: parts[linear[f.name]] for f in functionals if f.unit})
-    start, beside = None, {}
+    start: int | None = None
+    beside: dict[str, int] = {}
     curved = [f for f in functionals if f.needs_curve]
     if curved:
         start = len(parts)
