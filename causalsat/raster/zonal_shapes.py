@@ -8,7 +8,16 @@ import numpy as np
 from causalsat.errors import DataError, RasterCoverageWarning, nearest, warn
 from causalsat.raster.places import read_table
 from causalsat.raster.sources import Item, Sources
-from causalsat.raster.zonal_turns import full_turn, same_turn, turn_copies, whole_on_longitudes, wrapped
+from causalsat.raster.zonal_turns import (
+    cut_at_seam,
+    full_turn,
+    map_seam,
+    meets_seam,
+    same_turn,
+    turn_copies,
+    whole_on_longitudes,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -75,8 +84,9 @@ def _labels(table: Any, zone_id: str | None) -> tuple[np.ndarray, str | None]:
         )
     labels = table.index if name is None else table[name]
     if getattr(labels, "nlevels", 1) > 1 and name is None:
+        first = ", ".join(map(str, labels[0]))
         raise DataError(
-            f"zones has an index of {labels.nlevels} levels, for example ({', '.join(map(str, labels[0]))}), and a zone has one label: name a "
+            f"zones has an index of {labels.nlevels} levels, for example ({first}), and a zone has one label: name a "
             "column of unique labels with zone_id=, or join the levels into one index."
         )
     missing = np.flatnonzero(np.asarray(labels.isna()))
@@ -224,13 +234,42 @@ def project(
     """Shapes in another CRS, edges divided until they bend by less than ``tolerance`` (units of the target).
 
     Shapes with a point that the target cannot hold become None. On longitudes, shapes across 180° stay whole (they may
-    reach beyond it) and shapes that hold a pole are closed over it. ``names`` are for messages.
+    reach beyond it) and shapes that hold a pole are closed over it. Shapes across the meridian at which the target's
+    map is cut open are cut there too. ``names`` are for messages.
     """
+    if source.equals(target, ignore_axis_order=True):
+        return shapes
+    seam, base = map_seam(target), target.geodetic_crs
+    if seam is not None and base is not None:
+        across = meets_seam(shapes, source, base, seam)
+        if across.any():
+            return _by_degrees(shapes, across, (source, base, target), seam, tolerance, names)
+    return _bent(shapes, source, target, tolerance, names)
+
+
+def _by_degrees(
+    shapes: np.ndarray,
+    across: np.ndarray,
+    systems: "tuple[CRS, CRS, CRS]",
+    seam: float,
+    tolerance: float,
+    names: np.ndarray | None,
+) -> np.ndarray:
+    """Shapes across the seam of the target's map go by way of longitudes, where they are cut along it."""
+    source, base, target = systems
+    turn = full_turn(base) or 360.0
+    metre = turn / 40_030_000.0 * target.axis_info[0].unit_conversion_factor
+    out = np.empty(len(shapes), dtype=object)
+    out[~across] = _bent(shapes[~across], source, target, tolerance, names)
+    degrees = project(shapes[across], source, base, tolerance * metre, None if names is None else names[across])
+    out[across] = _bent(cut_at_seam(degrees, seam, turn), base, target, tolerance, names)
+    return out
+
+
+def _bent(shapes: np.ndarray, source: "CRS", target: "CRS", tolerance: float, names: np.ndarray | None) -> np.ndarray:
     import shapely
     from pyproj import Transformer
 
-    if source.equals(target, ignore_axis_order=True):
-        return shapes
     convert = Transformer.from_crs(source, target, always_xy=True)
 
     def plain(xy: np.ndarray) -> np.ndarray:

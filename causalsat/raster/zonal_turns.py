@@ -16,6 +16,11 @@ SURE_STEP = 1.0 / 6.0
 POLE_M = 1e-3
 MAX_ROUNDS = 60
 
+# Distance kept from the seam of a map, as a share of a turn: 0.1 mm on the ground. PROJ leaves longitudes up to 6e-11
+# degrees beyond the seam where they are, so that nearer ones may come out on either side.
+SEAM_GAP = 3e-12
+FAR_M = 1e6
+
 Forward = Callable[[np.ndarray], np.ndarray]
 
 
@@ -99,6 +104,59 @@ def _doubtful(moved: np.ndarray, turn: float) -> np.ndarray:
         out[owner[np.abs(xy[:, 1]) > 0.25 * turn * (1.0 - 1e-9)]] = True
         long = (of_ring[1:] == of_ring[:-1]) & (np.abs(np.diff(xy[:, 0])) > SURE_STEP * turn)
     out[owner[1:][long]] = True
+    return out
+
+
+def map_seam(target: "CRS") -> float | None:
+    """Longitude, in the CRS under a map, at which the map is cut open; None for maps without such a cut."""
+    from pyproj import Transformer
+
+    operation, base = target.coordinate_operation, target.geodetic_crs
+    if target.is_geographic or operation is None or base is None:
+        return None
+    origins = [p for p in operation.params if p.name.startswith("Longitude of")]
+    turn = full_turn(base)
+    if not origins or turn is None:
+        return None
+    origin = float(origins[0].value) * origins[0].unit_conversion_factor * turn / (2.0 * np.pi)
+    ends = origin + np.array([0.5, -0.5]) * turn * (1.0 - 1e-9)
+    x, y = Transformer.from_crs(base, target, always_xy=True).transform(ends, np.full(2, turn / 360.0))
+    apart = np.hypot(x[0] - x[1], y[0] - y[1]) * target.axis_info[0].unit_conversion_factor
+    return origin + 0.5 * turn if np.isfinite(apart) and apart > FAR_M else None
+
+
+def meets_seam(shapes: np.ndarray, source: "CRS", base: "CRS", seam: float) -> np.ndarray:
+    """Shapes that reach a map's seam, or that go so far around the globe that they may."""
+    import shapely
+    from pyproj import Transformer
+
+    turn, here = full_turn(base) or 360.0, full_turn(source)
+    if here is not None:
+        west, _, east, _ = shapely.bounds(shapes).T * (turn / here)
+        slack = turn / 36_000.0
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.floor((east + slack - seam) / turn) >= np.ceil((west - slack - seam) / turn))
+    xy, owner = shapely.get_coordinates(shapes, return_index=True)
+    lon = np.asarray(Transformer.from_crs(source, base, always_xy=True).transform(xy[:, 0], xy[:, 1])[0])
+    finite = np.isfinite(lon)
+    lon, owner = wrapped(lon[finite] - seam - 0.5 * turn, turn), owner[finite]
+    low, high = np.full(len(shapes), np.inf), np.full(len(shapes), -np.inf)
+    np.minimum.at(low, owner, lon)
+    np.maximum.at(high, owner, lon)
+    return np.asarray(high - low > 0.5 * turn)
+
+
+def cut_at_seam(shapes: np.ndarray, seam: float, turn: float) -> np.ndarray:
+    """Shapes on longitudes, in pieces that all lie on the one turn that the map shows."""
+    import shapely
+
+    gap, out = SEAM_GAP * turn, shapes.copy()
+    window = shapely.box(seam - turn + gap, -turn, seam - gap, turn)
+    for i in np.flatnonzero(~shapely.is_missing(shapes)):
+        west, _, east, _ = shapes[i].bounds
+        turns = range(int(np.ceil((seam - turn - east) / turn)), int(np.floor((seam - west) / turn)) + 1)
+        pieces = [shapely.intersection(_moved(shapes[i], k * turn), window) for k in turns]
+        out[i] = _sound(shapely.union_all(pieces))
     return out
 
 

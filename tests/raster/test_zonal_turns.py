@@ -168,3 +168,38 @@ def test_merge_keeps_the_names_of_pixel_columns():
     assert by_value.merge(table)["value"].equals(by_value.pixels["value"])
     with pytest.raises(DataError, match=r"a column 'value'.*'value_zone'"):
         got.merge(table.assign(value_zone=0))
+
+
+MAPS = {  # a world map, the meridian it is cut at, its half width and its height, metres
+    "equal area": ("EPSG:6933", 180.0, 17_367_530.44, 7_314_540.83),
+    "Mercator of the Pacific": ("EPSG:3832", -30.0, 20_037_508.34, 20_037_508.34),
+    "Mollweide": ("+proj=moll +lon_0=-100", 80.0, 18_040_095.7, 9_020_047.85),
+}
+
+
+def world(name):
+    crs, _, half, height = MAPS[name]
+    return (np.tile(np.arange(360.0), (180, 1)), from_origin(-half, height, half / 180, height / 90), crs)
+
+
+@pytest.mark.parametrize("turn", [-360.0, 0.0, 360.0])
+@pytest.mark.parametrize("name", MAPS)
+def test_a_zone_across_the_seam_of_the_map_is_cut_there(name, turn):
+    raster, seam = world(name), MAPS[name][1]
+    here = measured(raster, box(seam + 70.3, -18, seam + 72.3, -17), crs=4326)
+    for shape in (box(seam - 1, -18, seam + 1, -17), box(seam, -18, seam + 2, -17), box(seam - 2, -18, seam, -17)):
+        got = measured(raster, shapely.affinity.translate(shape, turn), crs=4326)
+        assert got.summary["weight"][0] == pytest.approx(here.summary["weight"][0], rel=1e-6)
+        assert (np.minimum(got.pixels["value"], 359 - got.pixels["value"]) < 8).all()
+        assert got.summary["share_outside"][0] < 1e-6
+
+
+def test_a_zone_in_metres_across_the_seam_of_the_map_is_cut_there():
+    shape = gpd.GeoSeries([box(179, -18, 181, -17)], crs=4326).to_crs(32760).iloc[0]
+    raster = world("equal area")
+    got = measured(raster, shape, crs=32760)
+    assert got.summary["weight"][0] == pytest.approx(2 * 111_195**2 * np.cos(np.radians(17.5)), rel=0.01)
+    assert sorted(set(got.pixels["value"])) == [0.0, 359.0]
+    belt = measured(raster, box(-180, -60, 180, 60), crs=4326).summary.iloc[0]
+    other = measured(raster, box(0, -60, 360, 60), crs=4326).summary.iloc[0]
+    assert other["weight"] == pytest.approx(belt["weight"]) and other["n_pixels"] == belt["n_pixels"]
