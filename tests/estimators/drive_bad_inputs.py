@@ -70,5 +70,27 @@ CASES = [
         "between",
     ),
     BadInput("drive: too few rows", few, DataError, "rows"),
+    BadInput("drive: joint as a text", call(joint="no"), OptionError, "joint='no' must be True or False"),
+    BadInput(
+        "drive: a switch as a number", lambda: cs.DriveOptions(many_instruments=3), OptionError, "many_instruments=3"
+    ),
+    BadInput(
+        "drive: draws beside a sandwich",
+        call(n_boot=500, inference=cs.Sandwich("hc1")),
+        OptionError,
+        "n_boot=500 asks for bootstrap draws",
+    ),
+    BadInput(
+        "drive: draws beside two cluster columns",
+        call(n_boot=500, cluster=["group", "half"]),
+        OptionError,
+        "two cluster columns have none",
+    ),
+    BadInput(
+        "drive: components without images", call(embedding_control="pca"), OptionError, "embeddings= is not given"
+    ),
+    BadInput(
+        "drive: components under ridge", call(options=cs.DriveOptions(n_components=3)), OptionError, "n_components=3"
+    ),
     BadInput("drive: raw embeddings as instruments", call(instruments=np.zeros((120, 3))), OptionError, "instruments"),
 ]
