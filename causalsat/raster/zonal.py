@@ -42,7 +42,8 @@ class PixelDistributions:
     pixels : DataFrame or None
         ``as_="long"``: columns ``zone, value, weight``, by zone, raster and pixel.
     edges, counts : ndarray (k + 1,), (n, k) float64, or None
-        ``as_="histogram"``: bin edges in units of the values, weight of each zone in each bin.
+        ``as_="histogram"``: bin edges in units of the values, weight of each zone in each bin. Weights are no numbers
+        of pixels: ``causalsat.Histogram(edges, counts, n_pixels=summary["n_pixels"])`` says both.
     quantiles, values : ndarray (M,), (n, M) float64, or None
         ``as_="quantiles"``: levels and weighted type-7 quantiles; NaN where a zone has no pixel.
     meta : dict

@@ -74,22 +74,28 @@ class QuantileMatrix:
 @public
 @dataclass(frozen=True, eq=False, repr=False)
 class Histogram:
-    """Counts of draws per bin and unit.
+    """Counts of draws per bin and unit, or areas and shares of draws with the number of draws beside them.
 
     The midpoint of a bin stands for its draws: exact for whole numbers in bins of width one around them, else within
-    half a bin's width.
+    half a bin's width. How precise a unit's distribution is follows from how many draws stand behind it, so areas and
+    coverage shares (:func:`causalsat.pixel_distributions` with weight "area" or "coverage") need ``n_pixels``.
 
     Attributes
     ----------
     edges : ndarray (k + 1,) float64
         Edges of the bins, strictly increasing.
     counts : ndarray (n, k) float64
-        Draws of each unit in each bin; zero or positive, a row of zeros is a unit without draws.
+        Draws of each unit in each bin, or with ``n_pixels`` their area or share; zero or positive, a row of zeros is
+        a unit without draws.
+    n_pixels : ndarray (n,) float64, optional
+        Draws (pixels) behind each row, taken as independent; None: the counts are numbers of draws. An upper limit
+        of what a row is worth where its draws weigh very unequally.
 
     Raises
     ------
     DataError
-        Shapes that do not agree, edges that do not increase, counts that are negative or not finite.
+        Shapes that do not agree, edges that do not increase, counts that are negative or not finite, rows with counts
+        and no pixel.
 
     Examples
     --------
@@ -101,6 +107,7 @@ class Histogram:
 
     edges: np.ndarray
     counts: np.ndarray
+    n_pixels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         edges, counts = _numbers("edges", self.edges), _numbers("counts", self.counts)
@@ -115,6 +122,8 @@ class Histogram:
             raise DataError(f"Histogram: counts of row {row} are negative, NaN or infinite; counts are zero or more.")
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "counts", counts)
+        if self.n_pixels is not None:
+            object.__setattr__(self, "n_pixels", _pixels(self.n_pixels, counts))
 
     @property
     def centres(self) -> np.ndarray:
@@ -126,6 +135,20 @@ class Histogram:
 
     def __repr__(self) -> str:
         return f"Histogram({len(self.counts)} units, {self.counts.shape[1]} bins)"
+
+
+def _pixels(given: Any, counts: np.ndarray) -> np.ndarray:
+    n_pixels = _numbers("n_pixels", given)
+    if n_pixels.shape != (len(counts),):
+        raise DataError(f"Histogram: n_pixels have shape {n_pixels.shape}; one number per unit, ({len(counts)},).")
+    bad = ~np.isfinite(n_pixels) | (n_pixels < 0.0) | ((n_pixels < 1.0) & (counts > 0.0).any(axis=1))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"Histogram: n_pixels of row {row} is {n_pixels[row]:g}; a row with counts has at least one pixel, and "
+            "no number is negative, NaN or infinite."
+        )
+    return n_pixels
 
 
 def _check_levels(argument: str, levels: np.ndarray) -> None:

@@ -177,20 +177,31 @@ class MatrixDraws(UnitDraws):
 
 @dataclass(frozen=True, eq=False)
 class BinnedDraws(UnitDraws):
-    """Counts (J, k) of draws at common values (k,) in increasing order; unit i is row ``index[i]``."""
+    """Counts (J, k) of draws at common values (k,) in increasing order; unit i is row ``index[i]``.
+
+    With ``scale`` (J,) the numbers are areas or shares of draws, and row j times ``scale[j]`` sums to its draws.
+    """
 
     values: np.ndarray
     tallies: np.ndarray
     index: np.ndarray
     sizes: np.ndarray
+    scale: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "BinnedDraws":
         """The units at ``rows`` only."""
         return replace(self, index=self.index[rows], sizes=self.sizes[rows])
 
     @property
+    def weighted(self) -> bool:
+        """Whether the numbers are areas or shares, no counts."""
+        return self.scale is not None
+
+    @property
     def totals(self) -> np.ndarray:
-        """(n,) sums of counts."""
+        """(n,) numbers of draws."""
+        if self.scale is not None:
+            return self.sizes.astype(np.float64)
         return np.asarray(self.tallies[self.index].sum(axis=1), dtype=np.float64)
 
     def widths(self) -> np.ndarray:
@@ -200,6 +211,8 @@ class BinnedDraws(UnitDraws):
     def block(self, rows: np.ndarray, *, ordered: bool = True) -> DrawBlock:
         """Values in increasing order with the counts of the units at ``rows``."""
         tallies = np.asarray(self.tallies[self.index[rows]], dtype=np.float64)
+        if self.scale is not None:
+            tallies = tallies * self.scale[self.index[rows], None]
         values = np.broadcast_to(self.values[None, :], tallies.shape)
         return DrawBlock(rows, values, np.full(len(rows), self.values.size), tallies, True)
 
@@ -287,11 +300,13 @@ def matrix_draws(values: np.ndarray, weights: np.ndarray | None = None) -> tuple
     return MatrixDraws(values, np.arange(len(values)), sizes, weights), 0
 
 
-def binned_draws(values: np.ndarray, tallies: np.ndarray) -> BinnedDraws:
-    """Counts (n, k) of draws at values (k,) in increasing order."""
-    sizes = np.rint(tallies.sum(axis=1)).astype(np.int64)
-    sizes = np.where((sizes == 0) & (tallies > 0.0).any(axis=1), 1, sizes)
-    return BinnedDraws(values, tallies, np.arange(len(tallies)), sizes)
+def binned_draws(values: np.ndarray, tallies: np.ndarray, n_draws: np.ndarray | None = None) -> BinnedDraws:
+    """Counts (n, k) of draws at values (k,) in increasing order; areas or shares of ``n_draws`` (n,) where given."""
+    totals = tallies.sum(axis=1)
+    whole = np.rint(totals if n_draws is None else np.where(totals > 0.0, n_draws, 0.0))
+    sizes = np.where((whole == 0) & (totals > 0.0), 1, whole).astype(np.int64)
+    scale = None if n_draws is None else sizes / np.where(totals > 0.0, totals, 1.0)
+    return BinnedDraws(values, tallies, np.arange(len(tallies)), sizes, scale)
 
 
 def _block_end(widths: np.ndarray, first: int, elements: int) -> int:

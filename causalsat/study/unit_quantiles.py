@@ -12,6 +12,8 @@ RULES = ("type7", "type8", "type9")
 _ALPHA = {"type8": 1.0 / 3.0, "type9": 3.0 / 8.0}
 _TOLERANCE = 1e-9
 _SMALL = 50
+# Losing 1% and 99% of 99 levels is ordinary; losing a tenth of them changes what is estimated.
+_MATERIAL = 0.9
 
 
 def quantile_levels(quantiles: Any, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +33,11 @@ def quantile_levels(quantiles: Any, sizes: np.ndarray) -> tuple[np.ndarray, np.n
     ------
     OptionError
         A number below one; levels that are not strictly increasing inside (0, 1).
+
+    Warns
+    -----
+    SmallUnitsWarning
+        More than a tenth of the levels are left off because of units with few draws (of several each).
     """
     given = np.asarray(quantiles)
     if given.ndim == 0:
@@ -40,13 +47,29 @@ def quantile_levels(quantiles: Any, sizes: np.ndarray) -> tuple[np.ndarray, np.n
         low = 1.0 / (small + 1.0)
         keep = (levels >= low - 1e-12) & (levels <= 1.0 - low + 1e-12)
         keep |= np.abs(levels - 0.5) < 1e-12
-        return (levels[keep] if keep.any() else np.array([0.5])), levels[~keep]
+        kept = levels[keep] if keep.any() else np.array([0.5])
+        if kept.size < _MATERIAL * m and np.max(sizes) > 1:
+            _warn_cut(m, kept, sizes, small)
+        return kept, levels[~keep]
     if given.ndim != 1 or not given.size or given.dtype.kind not in "fiu":
         raise OptionError(f"quantiles={quantiles!r} must be a whole number or an array of levels (M,).")
     levels = given.astype(np.float64)
     if not ((levels > 0.0) & (levels < 1.0)).all() or not (np.diff(levels) > 0.0).all():
         raise OptionError(f"quantiles={levels[:5].tolist()}... must be strictly increasing and inside (0, 1).")
     return levels, np.zeros(0)
+
+
+def _warn_cut(m: int, kept: np.ndarray, sizes: np.ndarray, small: float) -> None:
+    few = int((np.asarray(sizes) <= small).sum())
+    stay = f"q={kept[0]:.4g} to {kept[-1]:.4g}" if kept.size > 1 else f"q={kept[0]:.4g} alone"
+    median = " and the median of a skewed unit is off as well" if kept.size == 1 else ""
+    warn(
+        f"quantiles={m}: {kept.size} of {m} levels stay ({stay}), because {few} of {len(sizes)} units have at most "
+        f"{small:.4g} draws (least {np.min(sizes):.4g}, median {np.median(sizes):.4g}): such a unit says nothing of "
+        f"levels outside [1/{small + 1.0:.4g}, {small:.4g}/{small + 1.0:.4g}]{median}. Leave out the units with few "
+        "draws, or pass an array of levels, which is taken as it is.",
+        SmallUnitsWarning,
+    )
 
 
 def cell_weights(quantiles: np.ndarray) -> np.ndarray:
@@ -189,7 +212,8 @@ def warn_small_units(
 ) -> bool:
     """Warn when the smallest of these units has fewer than 50 draws under plain type 7.
 
-    A shift of the whole distribution is immune; an effect on spread at level q is attenuated by the share named.
+    A shift of the whole distribution is immune; an effect on spread at level q is attenuated by the share named. Where
+    the median alone is left, the bias named is that of the median of a skewed unit.
 
     Parameters
     ----------
@@ -215,19 +239,32 @@ def warn_small_units(
             SmallUnitsWarning,
         )
         return True
+    few = int((np.asarray(sizes) < _SMALL).sum())
+    who = f"{few} of {len(sizes)} units in the window have fewer than {_SMALL} draws (least {least})."
     share = expected_attenuation(max(least, 1), levels)
     if np.isnan(share).all():
-        return False
+        typical = max(int(np.median(sizes)), 1)
+        warn(
+            f"{who} Only the median is estimated, which few draws leave unbiased where units are symmetric and not "
+            f"where they are skewed: the median of {typical} exponential draws is {_exponential_median(typical):+.1%} "
+            f"off on average, that of {least} {_exponential_median(least):+.1%}, and so is an effect on their scale.",
+            SmallUnitsWarning,
+        )
+        return True
     worst = int(np.nanargmax(np.abs(share)))
-    few = int((np.asarray(sizes) < _SMALL).sum())
     warn(
-        f"{few} of {len(sizes)} units in the window have fewer than {_SMALL} draws (least {least}). With "
-        f'quantile_rule="type7" an effect on spread at q={levels[worst]:.4g} is expected to be attenuated by '
-        f"{-100.0 * share[worst]:.1f} % in a unit of {least} normal draws (a shift of the whole distribution is not). "
-        'Use quantile_rule="type9", or small_sample="half".',
+        f'{who} With quantile_rule="type7" an effect on spread at q={levels[worst]:.4g} is expected to be attenuated '
+        f"by {-100.0 * share[worst]:.1f} % in a unit of {least} normal draws (a shift of the whole distribution is "
+        'not). Use quantile_rule="type9", or small_sample="half".',
         SmallUnitsWarning,
     )
     return True
+
+
+def _exponential_median(n: int) -> float:
+    """Relative bias of the type-7 median of n exponential draws, from E[Z_(j)] = sum of 1 / (n - i + 1) over i <= j."""
+    means = np.cumsum(1.0 / np.arange(n, 0, -1))
+    return float(0.5 * (means[(n - 1) // 2] + means[n // 2]) / math.log(2.0) - 1.0)
 
 
 def sampling_variance(draws: UnitDraws, levels: np.ndarray) -> np.ndarray:

@@ -3,15 +3,17 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from causalsat.errors import DataError, OptionError
+from causalsat.errors import DataError, OptionError, SmallUnitsWarning, warn
 from causalsat.study.columns import Column
 from causalsat.study.distributions import Histogram, QuantileMatrix
 from causalsat.study.frame import Frame, read_frame
 from causalsat.study.unit_draws import (
+    BinnedDraws,
     MatrixDraws,
     UnitDraws,
     binned_draws,
@@ -19,6 +21,9 @@ from causalsat.study.unit_draws import (
     matrix_draws,
     ragged_draws,
 )
+
+# Areas of pixels of 10 m and more share divisors that numbers of draws hardly ever do.
+_SUSPECT = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +120,8 @@ def _from_long(
     values = column.numbers("outcome")
     weight_columns = [] if weights is None else [frame.column(weights, "weights")]
     own = weight_columns[0].numbers("weights") if weight_columns else None
+    if count_weights and own is not None:
+        _refuse_parts_of_draws(own)
     codes, labels = _codes(frame, unit)
     used = np.flatnonzero(codes >= 0)
     lost = {f"unit {unit} is missing": frame.n - used.size} if used.size < frame.n else {}
@@ -180,24 +187,84 @@ def _given(
         _check_length(len(outcome), frame.n)
         if isinstance(outcome, Histogram):
             _update(digest, outcome.edges, outcome.counts)
-            return binned_draws(outcome.centres, outcome.counts), None, 0
+            return _binned(outcome, digest), None, 0
         _update(digest, outcome.quantiles, outcome.values)
         return None, outcome, 0
     if isinstance(outcome, np.ndarray) and outcome.ndim == 2:
         _check_length(len(outcome), frame.n)
         _update(digest, outcome)
-        found, missing = matrix_draws(outcome, None if weights is None else np.asarray(weights))
+        weights = None if weights is None else np.asarray(weights)
+        found, missing = matrix_draws(outcome, weights)
+        if counts and weights is not None:
+            _refuse_parts_of_draws(weights)
         return MatrixDraws(found.values, found.index, found.sizes, found.weights, counts), None, missing
     parts = _parts("outcome", outcome, labels, codes, frame.n)
     own = None if weights is None else _parts("weights", weights, labels, codes, frame.n)
+    if counts and own is not None:
+        _refuse_parts_of_draws(np.concatenate([np.zeros(0), *own]))
     ragged, missing = ragged_draws(parts, own, counts=counts)
     _update(digest, ragged.values, ragged.sizes)
     return ragged, None, missing
 
 
+def _binned(outcome: Histogram, digest: Any) -> BinnedDraws:
+    """Draws of a histogram; its numbers are counts, or areas and shares of ``n_pixels``."""
+    if outcome.n_pixels is not None:
+        _update(digest, outcome.n_pixels)
+        totals = outcome.counts.sum(axis=1)
+        same = bool((np.abs(totals - outcome.n_pixels) <= 1e-6 * totals).all()) and _common_divisor(outcome.counts) > 0
+        return binned_draws(outcome.centres, outcome.counts, None if same else outcome.n_pixels)
+    divisor = _common_divisor(outcome.counts)
+    how = "Histogram(..., n_pixels=...), from the column n_pixels of the summary of pixel_distributions"
+    if divisor == 0:
+        raise DataError(
+            "outcome is a Histogram whose counts are not whole numbers, so they are areas or shares of pixels, and "
+            f'how many pixels stand behind each unit is not known: say it by {how}, or ask for weight="count".'
+        )
+    if divisor >= _SUSPECT:
+        warn(
+            f"every count of the Histogram is a multiple of {divisor}. If the numbers are areas, the units have "
+            f"far fewer draws than they say, and warnings of small units and the grid of quantiles miss it: use {how}.",
+            SmallUnitsWarning,
+        )
+    return binned_draws(outcome.centres, outcome.counts)
+
+
+def _common_divisor(counts: np.ndarray) -> int:
+    """Greatest whole number that divides all counts (1 where all are zero); 0 where some are not whole."""
+    found = 0
+    step = max(1, (1 << 20) // counts.shape[1])
+    for first in range(0, len(counts), step):
+        whole = np.rint(counts[first : first + step])
+        if (np.abs(whole - counts[first : first + step]) > 1e-9 * np.maximum(whole, 1.0)).any():
+            return 0
+        if found != 1:
+            found = int(np.gcd(found, np.gcd.reduce(whole.astype(np.int64), axis=None)))
+    return max(found, 1)
+
+
+def _refuse_parts_of_draws(weights: np.ndarray) -> None:
+    """Refuse weights that are said to be numbers of draws and are not whole (raises DataError)."""
+    given = np.where(np.isfinite(weights), weights, 0.0)
+    odd = np.abs(given - np.rint(given)) > 1e-9
+    if odd.any():
+        raise DataError(
+            f"count_weights=True says that weights are numbers of draws, but {given[odd].flat[0]:g} is not whole "
+            f"({int(odd.sum())} such weights). Leave count_weights out: weights are then shares or areas of draws."
+        )
+
+
 def _parts(argument: str, given: Any, labels: np.ndarray, codes: np.ndarray, n: int) -> list[np.ndarray]:
     if isinstance(given, Mapping):
         by_text = {str(key): value for key, value in given.items()}
+        if len(by_text) < len(given):
+            texts = sorted(str(key) for key in given)
+            twice = next(text for text, after in pairwise(texts) if text == after)
+            keys = ", ".join(repr(key) for key in given if str(key) == twice)
+            raise DataError(
+                f"{argument} has several entries for the unit {twice!r} (keys {keys}): keys are compared as text. Keep "
+                "one of them."
+            )
         absent = [str(label) for label in labels.tolist() if str(label) not in by_text]
         if absent:
             raise DataError(f"{argument} has no entry for unit {absent[0]!r} ({len(absent)} such units).")

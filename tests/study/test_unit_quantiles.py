@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalsat.errors import DataError, OptionError, SmallUnitsWarning
+from causalsat.study import unit_quantiles as unit_quantiles_module
 from causalsat.study.distributions import Histogram, QuantileMatrix
 from causalsat.study.unit_draws import binned_draws, grouped_draws, matrix_draws, ragged_draws
 from causalsat.study.unit_functionals import (
@@ -297,13 +298,31 @@ def test_histogram_is_checked():
 
 
 def test_levels_beyond_the_smallest_units_are_left_off():
-    levels, off = quantile_levels(99, np.full(100, 9))
+    with pytest.warns(SmallUnitsWarning, match="81 of 99 levels stay .* 100 of 100 units have at most 9 draws"):
+        levels, off = quantile_levels(99, np.full(100, 9))
     np.testing.assert_allclose(levels, np.arange(10, 91) / 100)
     assert off.size == 18
     assert quantile_levels(99, np.ones(5))[0].tolist() == [0.5]
     assert quantile_levels(20, np.ones(5))[0].tolist() == [0.5]
     assert quantile_levels([0.01, 0.99], np.ones(5))[0].tolist() == [0.01, 0.99]
     assert quantile_levels(99, np.full(5, 1000))[1].size == 0
+
+
+def test_a_grid_cut_to_the_median_is_told_and_so_is_the_bias_of_the_median():
+    sizes = np.where(np.arange(600) % 10 == 0, 1, 6)
+    told = r"quantiles=99: 1 of 99 levels stay \(q=0.5 alone\), because 60 of 600 units .*least 1, median 6"
+    with pytest.warns(SmallUnitsWarning, match=told):
+        levels, off = quantile_levels(99, sizes)
+    assert levels.tolist() == [0.5] and off.size == 98
+    with pytest.warns(SmallUnitsWarning, match=r"600 of 600 .* median of 6 exponential draws is \+13\.0% off"):
+        assert warn_small_units(sizes, levels)
+
+
+def test_bias_of_the_median_of_exponential_draws():
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 6, 7):
+        simulated = np.median(rng.exponential(size=(200_000, n)), axis=1).mean() / np.log(2.0) - 1.0
+        assert unit_quantiles_module._exponential_median(n) == pytest.approx(simulated, abs=0.01)
 
 
 @pytest.mark.parametrize("bad", [[0.5, 0.5], [0.0, 0.5], [], [[0.5]], "half"])
