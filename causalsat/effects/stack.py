@@ -119,6 +119,9 @@ def _meta(tables: Sequence[EffectTable]) -> dict[str, Any]:
         meta["supplied"] = supplied
     if any("warnings" in fact for fact in facts):
         meta["warnings"] = list(dict.fromkeys(text for fact in facts for text in fact.get("warnings", [])))
+    by_row = {k: why for f in facts for k, why in f.get("refused_intervals", {}).items() if isinstance(why, dict)}
+    if by_row and "refused_intervals" not in common:
+        meta["refused_intervals"] = by_row
     starts = np.cumsum([0, *(len(table) for table in tables)]).tolist()
     meta["unavailable"] = {
         str(int(row) + start): why for fact, start in zip(facts, starts) for row, why in fact["unavailable"].items()

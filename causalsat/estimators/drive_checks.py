@@ -12,6 +12,7 @@ from causalsat.checks.result import CheckResult
 from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_options import DriveChoices
 from causalsat.estimators.drive_words import radius_sentence
+from causalsat.inference.iv_covariance import tested_sandwich
 from causalsat.inference.iv_sets import ar_test, lm_test
 
 
@@ -50,8 +51,9 @@ def joint_check(equation: Equation, choices: DriveChoices) -> CheckResult:
     rows, null = equation.rows, choices.null
     at = np.full(rows.p, null)
     tests = {"ar, homoskedastic": ar_test(rows, at, law=choices.fine.ar_law)}
-    if choices.covariance.kind != "classical":
-        tests = {"ar, robust": ar_test(rows, at, sandwich=choices.covariance)} | tests
+    sandwich = tested_sandwich(choices.covariance, rows)
+    if sandwich.kind != "classical":
+        tests = {"ar, robust": ar_test(rows, at, sandwich=sandwich)} | tests
     if equation.identified:
         tests["lm, homoskedastic"] = lm_test(rows, at)
     words = [

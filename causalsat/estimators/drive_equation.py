@@ -23,10 +23,9 @@ from causalsat.estimators.drive_radius import RadiusReport, choose_radius
 from causalsat.estimators.drive_threshold import corrected_strength
 from causalsat.estimators.drive_words import resampling_note, sets_to_read
 from causalsat.estimators.k_class import NEAR_ONE, Estimate, comparator
-from causalsat.inference.iv_covariance import moment_variance
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.iv_sets import SetRow, confidence_sets
-from causalsat.inference.options import Bootstrap, Sandwich
+from causalsat.inference.options import Bootstrap
 from causalsat.inference.seam import Draws
 from causalsat.progress import Progress
 
@@ -149,22 +148,10 @@ def _draws(problem: DriveProblem, radius: RadiusReport, choices: DriveChoices, p
 
 
 def problem_of(rows: IvRows, choices: DriveChoices) -> DriveProblem:
-    """The problem on its scale; for metric="gmm" with the variance of the moments at TSLS."""
-    variance = None
-    if choices.metric == "gmm":
-        variance = variance_of_moments(rows, rows.moments.b_tsls, choices.covariance)
+    """The problem on its scale; metric="gmm" weighs moments by their variance under the study's covariance."""
     return drive_problem(
-        rows, scale=choices.scale, shrink_to=choices.shrink_to, metric=choices.metric, variance=variance
+        rows, scale=choices.scale, shrink_to=choices.shrink_to, metric=choices.metric, sandwich=choices.covariance
     )
-
-
-def variance_of_moments(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> np.ndarray:
-    """(q, q) variance of sqrt(n) Z'(y - X b)/n."""
-    residuals = rows.residuals(b)
-    spread = float(np.mean(rows.weights * residuals**2))
-    homoskedastic = spread * rows.moments.L @ rows.moments.L.T
-    scores = (rows.weights * residuals)[:, None] * rows.Z
-    return moment_variance(rows, scores, sandwich, columns=rows.p, classical=homoskedastic)
 
 
 def comparators(

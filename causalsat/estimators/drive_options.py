@@ -203,6 +203,13 @@ def _refuse_contradictions(fine: DriveOptions, compare: Sequence[str], given: di
             'compare names "ridge_tsls" and shrink_to="ols" has no implicit ridge penalty; give one: '
             "options=DriveOptions(ridge=0.01)."
         )
+    for name, method in (("kappa", "kclass"), ("ridge", "ridge_tsls")):
+        value = getattr(fine, name)
+        if value is not None and method not in compare:
+            raise OptionError(
+                f'DriveOptions({name}={value:g}) belongs to the comparator "{method}", and compare={list(compare)} does '
+                f"not name it; add it, or leave {name} out."
+            )
     if fine.n_components is not None and given["embedding_control"] != "pca":
         raise OptionError(
             f"DriveOptions(n_components={fine.n_components}) counts principal components, and "
@@ -282,7 +289,7 @@ def _check_bootstrap(bootstrap: Bootstrap, level: float) -> None:
         )
     least = draws_needed(level)
     if bootstrap.n < least:
-        raise OptionError(f"{bootstrap.n} draws have no {level:.0%} interval; use at least {least} draws.")
+        raise OptionError(f"{bootstrap.n} draws have no {100.0 * level:g}% interval; use at least {least} draws.")
 
 
 def _checked_sandwich(sandwich: Sandwich) -> Sandwich:

@@ -194,7 +194,8 @@ class DriveResult:
         lines.append("Assumes: " + "; ".join(self.meta["assumptions"]) + ".")
         for check in self.checks:
             if check.passed is not True:
-                lines.append(f"{'failed' if check.passed is False else 'open'}: {check.name}: {check.text}")
+                text = "the sentence on rho above" if check.text in lines else check.text
+                lines.append(f"{'failed' if check.passed is False else 'open'}: {check.name}: {text}")
         passed, failed = (sum(c.passed is verdict for c in self.checks) for verdict in (True, False))
         lines.append(f"{passed} checks passed, {failed} failed, {len(self.checks) - passed - failed} cannot judge.")
         return "\n".join(lines)

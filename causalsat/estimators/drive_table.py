@@ -231,7 +231,11 @@ def _drive_kind(
     if shifts is None:
         return [_no_interval(equation, j, float(b), kind, why) for j, b in enumerate(estimate)]
     draws = estimate[None, :] + shifts
-    error = np.nanstd(shifts, axis=0, ddof=1)
+    if kind == "limit" and equation.law is not None:
+        # With clusters the draws have the tails of a t law, whose own sd is not the standard error that it multiplies.
+        error = equation.problem.to_raw(equation.law.sd) / np.sqrt(equation.rows.n)
+    else:
+        error = np.nanstd(shifts, axis=0, ddof=1)
     made = interval("basic", estimate, error, level=choices.level, draws=draws, null=choices.null)
     note = "" if kind == "limit" else _draws_note(equation, choices)
     return [

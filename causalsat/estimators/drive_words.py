@@ -1,6 +1,6 @@
 """What `drive` says in words: estimand, assumptions, the sentence that reads the radius, what a reader must know."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -164,18 +164,16 @@ def resampling_note(equation: "Equation", scheme: str, covariance: str) -> str:
 
 
 def flags(equation: "Equation") -> list[str]:
-    """What a reader must know about the radius, the weights of the moments, the limit law and the draws."""
-    return list(dict.fromkeys(_flags(equation)))
-
-
-def _flags(equation: "Equation") -> Iterator[str]:
-    yield from equation.radius.flags
-    if equation.law is not None and "clipped_eigenvalues" in equation.law.notes:
-        count = equation.law.notes["clipped_eigenvalues"]
-        yield (
-            f"{count} negative eigenvalue{'s' * (count != 1)} of the variance of the moments "
-            f"{'were' if count != 1 else 'was'} set to zero in the limit law"
-        )
+    """What a reader must know about the radius, the weights of the moments, the limit law, the draws, the errors."""
+    found = [*equation.radius.flags, *equation.problem.flags]
+    if equation.law is not None:
+        found += equation.law.flags
+    if equation.draws is not None:
+        found += equation.draws.notes.get("flags", ())
+    for made in equation.comparators:
+        if made.covariance is not None and made.covariance.notes.get("assumption"):
+            found.append(str(made.covariance.notes["assumption"]))
+    return list(dict.fromkeys(found))
 
 
 def unshrunk(problem: DriveProblem) -> str:

@@ -268,6 +268,18 @@ def test_refusals_concern_the_rows_of_drive_alone(strong):
     assert contrast is None or np.isfinite(contrast["conf_low"]).all()
 
 
+def test_a_stacked_table_still_refuses_the_rows_of_drive(strong):
+    table = drive(strong, n_boot=199).table
+    other = cs.EffectTable.build(
+        {"method": ["elsewhere"], "treatment": ["x"], "interval": ["wald"]}, term="effect", estimate=[1.0],
+        std_error=[0.1], n_obs=[400], meta={"estimator": "elsewhere"}, level=0.95,
+    )  # fmt: skip
+    stacked = cs.EffectTable.concat([table, other])
+    with pytest.raises(OptionError, match="refused"):
+        stacked.interval(0.9, "normal")
+    assert np.isfinite(stacked.where(method="elsewhere").interval(0.9, "normal")["conf_low"]).all()
+
+
 def test_another_interval_gives_drive_no_statistic(strong):
     table = drive(strong, n_boot=199).table
     made = table.interval(0.9, "basic")
@@ -289,3 +301,8 @@ def test_few_clusters_leave_a_set_without_claim():
     assert any("no set that allows for dependence between rows exists here" in text for text in texts)
     assert not any("read the" in text for text in texts)
     assert "none, the statistic cannot exceed" in result.summary()
+
+
+def test_a_level_close_to_one_is_named_exactly(strong):
+    with pytest.raises(OptionError, match=r"199 draws have no 99\.9% interval; use at least 1999 draws"):
+        drive(strong, n_boot=199, level=0.999)
