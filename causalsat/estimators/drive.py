@@ -105,7 +105,7 @@ def drive(
     level : float
         Confidence level in (0, 1).
     n_boot : int
-        Draws of the recentred bootstrap; 0 for none.
+        Draws of the recentred bootstrap; 0 for none. Left out with a Sandwich or two cluster columns, which draw none.
     seed : int
         Same seed, same numbers, bit for bit.
     inference : Bootstrap or Sandwich, optional

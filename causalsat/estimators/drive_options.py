@@ -207,8 +207,8 @@ def _refuse_contradictions(fine: DriveOptions, compare: Sequence[str], given: di
         value = getattr(fine, name)
         if value is not None and method not in compare:
             raise OptionError(
-                f'DriveOptions({name}={value:g}) belongs to the comparator "{method}", and compare={list(compare)} does '
-                f"not name it; add it, or leave {name} out."
+                f'DriveOptions({name}={value:g}) belongs to the comparator "{method}", and compare={list(compare)} '
+                f"does not name it; add it, or leave {name} out."
             )
     if fine.n_components is not None and given["embedding_control"] != "pca":
         raise OptionError(

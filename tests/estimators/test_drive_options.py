@@ -50,6 +50,8 @@ def test_the_column_of_image_folds_drops_no_rows_without_images(data):
     ({"embedding_control": "pca"}, 'embedding_control="pca" .* embeddings= is not given'),
     ({"embedding_key": "region"}, "embedding_key='region' .* embeddings= is not given"),
     ({"options": DriveOptions(n_components=3)}, "n_components=3.*makes none"),
+    ({"options": DriveOptions(kappa=0.9)}, r'kappa=0.9\) belongs to the comparator "kclass"'),
+    ({"options": DriveOptions(ridge=0.1), "compare": "tsls"}, r"ridge=0.1\).*compare=\['tsls'\]"),
     ({"joint": "no"}, "joint='no' must be True or False"),
     ({"joint": 1}, "joint=1 must be True or False"),
 ])  # fmt: skip
