@@ -117,8 +117,8 @@ class EffectTable:
         unavailable : mapping of int to str, optional
             Row number to the reason why its numbers are NaN.
         meta : mapping, optional
-            Plain facts (``level``, ``interval``, ``unavailable`` are filled in). ``refused_intervals``: methods wrong for
-            these rows ("joint": bands) to the reason, or {"reason": text, "rows": {index column: [values]}} for some.
+            Plain facts (``level``, ``interval``, ``unavailable`` are filled in). ``refused_intervals``: methods wrong
+            for rows ("joint": bands) to the reason, or {"reason": text, "rows": {index column: [values]}} for some.
         acceleration, draw_std_error : array-like (k,), (b, k), optional
             For BCa and studentized intervals.
         null : float or array-like (k,)
