@@ -10,8 +10,7 @@ from causalsat.inference.sampling import Sampling
 
 _EQUAL = 1e-12
 PRECISIONS = (
-    "its law takes the unequal weights for precisions (inverse variances of the errors), and as sampling weights they "
-    "are none"
+    "its law takes the unequal weights for precisions (inverse variances of the errors), which sampling weights are not"
 )
 
 
