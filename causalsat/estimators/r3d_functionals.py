@@ -16,6 +16,7 @@ from causalsat.estimators.r3d_functional_names import POSITIVE, Functional
 from causalsat.inference.intervals import MAX_FAILED
 
 _EXACT = 1e-12
+_NOT_PER_UNIT = "difference of the two averages, not per unit of treatment"
 _W2_REASON = "W2 is bounded at zero and not normal there: read its interval and its test"
 
 
@@ -153,6 +154,19 @@ def functional_rows(
     return rows
 
 
+def functional_findings(rows: Sequence[FunctionalRow], columns: FunctionalColumns) -> list[str]:
+    """What must be read beside the rows: scales that differ in a fuzzy design, and tails that were not seen."""
+    whole = [row.name for row in rows if row.note == _NOT_PER_UNIT]
+    found = list(columns.notes)
+    if whole:
+        found.append(
+            f"{', '.join(whole)}: difference of the two average distributions at the cutoff, not per unit of treatment "
+            '(a nonlinear functional of an average has no such ratio); the other rows, "unit:" ones included, are per '
+            "unit of treatment and not to be compared with it"
+        )
+    return found
+
+
 @dataclass(eq=False)
 class _Context:
     """What all rows of a call share."""
@@ -254,7 +268,7 @@ def _t_interval(estimate: float, se: float, level: float, df: float) -> tuple[fl
 
 def _curve_row(f: Functional, context: _Context) -> FunctionalRow:
     above, below = (float(v) for v in curve_functional(f, context.curves(), context.beside(f)))
-    note = "" if context.fit.treatment is None else "difference of the two averages, not per unit of treatment"
+    note = "" if context.fit.treatment is None else _NOT_PER_UNIT
     estimate = above - below
     if not math.isfinite(estimate):
         reason = "it does not exist for the average distribution of a side"

@@ -8,19 +8,21 @@ import numpy as np
 
 from causalsat.effects.table import EffectTable
 from causalsat.estimators.r3d_covariance import joint_covariance
-from causalsat.estimators.r3d_estimate import R3dEstimate
+from causalsat.estimators.r3d_design import R3dDesign
+from causalsat.estimators.r3d_estimate import R3dEstimate, R3dFailure
+from causalsat.estimators.r3d_functionals import functional_findings
 from causalsat.estimators.r3d_inference import CurveInference
 from causalsat.estimators.r3d_options import R3dChoices
-from causalsat.estimators.r3d_words import assumptions, estimand
+from causalsat.estimators.r3d_words import assumptions, estimand, units_shown
 
 DRAWS_REASON = (
     "the draws are centred at the estimate and lack the factor of the t law; intervals of r3d are t intervals, bands "
     "come from the draws' suprema."
 )
-BETWEEN_CUTOFFS = (
-    "Between cutoffs, standard errors of contrasts count the units, clusters or blocks that cutoffs share. The draws "
-    "of each cutoff are made apart: joint() over rows of several cutoffs has bands on the wide side, and joint() of "
-    "contrasts between cutoffs takes them as independent."
+BETWEEN = (
+    "Between {0}s, standard errors of contrasts count the units, clusters or blocks that {0}s share. The draws "
+    "of each {0} are made apart: joint() over rows of several {0}s has bands on the wide side, and joint() of "
+    "contrasts between {0}s takes them as independent."
 )
 
 
@@ -43,12 +45,12 @@ class Row:
     draws: np.ndarray | None = None
 
 
-def build_table(found: Sequence[R3dEstimate], choices: R3dChoices) -> EffectTable:
-    """The effect table: quantile effects with bands, functionals, first stages."""
-    rows = [row for one in found for row in (*curve_rows(one), *functional_rows(one), *first_stage_rows(one))]
-    index: dict[str, Any] = {"method": [choices.estimator] * len(rows), "quantile": [row.quantile for row in rows]}
-    if len(found) > 1:
-        index = {"cutoff": [row.cutoff for row in rows]} | index
+def build_table(
+    found: Sequence[R3dEstimate], choices: R3dChoices, failed: Sequence[R3dFailure] = ()
+) -> EffectTable:  # fmt: skip
+    """The effect table: quantile effects with bands, functionals, first stages; NaN rows for sets that failed."""
+    made = {one.cutoff: [*curve_rows(one), *functional_rows(one), *first_stage_rows(one)] for one in found}
+    rows = _in_order(made, found[0], failed)
     covariance = np.full((len(rows), len(rows)), np.nan)
     at: list[int] = []
     column: list[int] = []
@@ -60,19 +62,36 @@ def build_table(found: Sequence[R3dEstimate], choices: R3dChoices) -> EffectTabl
         at += own
         first += one.inference.merged.shape[1]
     covariance[np.ix_(at, at)] = joint_covariance(found)[np.ix_(column, column)]
-    return _table(rows, index, choices, _meta(found, choices), found[0].inference.curve.critical, covariance)
+    critical = found[0].inference.curve.critical
+    return _table(rows, found[0], choices, _meta(found, choices, failed), critical, covariance)
 
 
-def average_quantiles(found: Sequence[R3dEstimate], choices: R3dChoices) -> EffectTable:
+def average_quantiles(
+    found: Sequence[R3dEstimate], choices: R3dChoices, failed: Sequence[R3dFailure] = ()
+) -> EffectTable:
     """The average quantile functions right ("above") and left ("below") of the cutoff, in the same schema."""
-    rows = []
+    made: dict[str, list[Row]] = {one.cutoff: [] for one in found}
     for one in found:
         for term, curve, side in zip(("above", "below"), one.fit.curves, one.inference.sides(), strict=True):
-            rows += [_curve_row(one, side, j, term, float(curve[j])) for j in range(curve.size)]
+            made[one.cutoff] += [_curve_row(one, side, j, term, float(curve[j])) for j in range(curve.size)]
+    rows = _in_order(made, found[0], failed)
+    critical = found[0].inference.sides()[0].critical
+    return _table(rows, found[0], choices, _meta(found, choices, failed), critical)
+
+
+def _in_order(made: dict[str, list[Row]], pooled: R3dEstimate, failed: Sequence[R3dFailure]) -> list[Row]:
+    """Rows of the pooled units, then of every cutoff or segment in their order; those that failed are NaN."""
+    nothing = (np.nan,) * 6
+    for one in failed:
+        made[one.cutoff] = [
+            Row(one.cutoff, row.quantile, row.term, *nothing, 0, reason=one.reason) for row in made[pooled.cutoff]
+        ]
+    return [row for label in (pooled.cutoff, *pooled.design.parts) if label in made for row in made[label]]
+
+
+def _index(rows: Sequence[Row], design: R3dDesign, choices: R3dChoices) -> dict[str, Any]:
     index: dict[str, Any] = {"method": [choices.estimator] * len(rows), "quantile": [row.quantile for row in rows]}
-    if len(found) > 1:
-        index = {"cutoff": [row.cutoff for row in rows]} | index
-    return _table(rows, index, choices, _meta(found, choices), found[0].inference.sides()[0].critical)
+    return ({design.split: [row.cutoff for row in rows]} if len(design.parts) > 1 else {}) | index
 
 
 def curve_rows(found: R3dEstimate) -> list[Row]:
@@ -120,7 +139,7 @@ def _curve_row(found: R3dEstimate, curve: CurveInference, j: int, term: str, est
 
 def _table(
     rows: Sequence[Row],
-    index: dict[str, Any],
+    pooled: R3dEstimate,
     choices: R3dChoices,
     meta: dict[str, Any],
     critical: float,
@@ -129,7 +148,7 @@ def _table(
     b = max((row.draws.size for row in rows if row.draws is not None), default=0)
     draws = [np.full(b, np.nan) if row.draws is None else row.draws for row in rows]
     table = EffectTable.build(
-        index,
+        _index(rows, pooled.design, choices),
         term=[row.term for row in rows],
         estimate=[row.estimate for row in rows],
         std_error=[row.std_error for row in rows],
@@ -152,11 +171,12 @@ def _table(
     )
 
 
-def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
+def _meta(found: Sequence[R3dEstimate], choices: R3dChoices, failed: Sequence[R3dFailure]) -> dict[str, Any]:
     import causalsat
 
     first = found[0]
     design, inference = first.design, first.inference
+    several = len(design.parts) > 1
     notes = {str(key): value for key, value in design.notes.items()} | design.draw_notes(first.window)
     if "draw_error_rate" in notes:
         # Few draws matter while this rate is not small beside that of the units of the thinner side.
@@ -164,18 +184,19 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices) -> dict[str, Any]:
     return {
         "estimator": "r3d",
         "estimand": {one.cutoff: estimand(one.design, one.cutoff) for one in found}
-        if len(found) > 1
+        if several
         else estimand(design, first.cutoff),
         "assumptions": assumptions(design),
         "design": "sharp" if design.treatment is None else "fuzzy",
         "order": choices.order,
         "kernel": choices.kernel,
         "functionals": {f.name: f.note for f in first.functionals if f.note},
-        "h": {one.cutoff: _widths(one.h) for one in found} if len(found) > 1 else _widths(first.h),
+        "h": {one.cutoff: _widths(one.h) for one in found} if several else _widths(first.h),
         "h_treatment": None if first.h_treatment is None else _widths(first.h_treatment),
         "bandwidth": "given" if first.selected is None else first.selected.notes(),
         "anderson_rubin": {one.cutoff: _sets(one) for one in found} if inference.sets else None,
-        "findings": findings(first) + ([BETWEEN_CUTOFFS] if len(found) > 1 else []),
+        "findings": findings(first) + ([BETWEEN.format(design.split)] if several else []),
+        "not_estimated": {one.cutoff: one.reason for one in failed},
         "residuals": inference.residuals,
         "df": float(np.nanmedian(inference.curve.df)),
         "n_window": {"right": int(inference.n_window[0]), "left": int(inference.n_window[1])},
@@ -215,7 +236,7 @@ def _sets(found: R3dEstimate) -> dict[str, Any]:
 
 
 def findings(found: R3dEstimate) -> list[str]:
-    """Tests of the curve and, in fuzzy designs, first stage and Anderson-Rubin set at the median level, in words."""
+    """Tests of the curve, first stage and Anderson-Rubin set of fuzzy designs, what functionals mean, in words."""
     inference, levels = found.inference, found.design.quantiles
     lines = []
     for test in inference.tests:
@@ -223,12 +244,15 @@ def findings(found: R3dEstimate) -> list[str]:
         lines.append(f"{test.name} over q in [{test.test_range[0]:.3g}, {test.test_range[1]:.3g}]: {answer}")
     if inference.first_stage is not None:
         stage = inference.first_stage
-        lines.append(f"first stage: jump {stage.estimate[0]:.4g} (s.e. {stage.se[0]:.4g})")
+        error = f"s.e. {stage.se[0]:.4g}" if stage.se[0] > 0.0 else "known exactly"
+        lines.append(f"first stage: jump {stage.estimate[0]:.4g} ({error})")
     if inference.sets is not None:
         at = int(np.argmin(np.abs(levels - 0.5)))
         pieces = " and ".join(f"[{low:.4g}, {high:.4g}]" for low, high in inference.sets.pointwise[at])
         lines.append(f"Anderson-Rubin set at q = {levels[at]:.3g}: {pieces or 'none: no standard error'}")
-    return lines
+    lines += functional_findings(found.functionals, found.columns)
+    scope = units_shown(found)
+    return [f"{scope}: {line}" for line in lines] if scope else lines
 
 
 def _widths(h: np.ndarray) -> Any:

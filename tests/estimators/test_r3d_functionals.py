@@ -390,3 +390,23 @@ def test_thresholds_have_rows_beside_thresholds_in_names():
     found = parsed_functionals(("mean", "exceed(5)"), (3.0,))
     assert [f.name for f in found] == ["mean", "exceed(5)", "unit:exceed(3)"]
     assert [f.name for f in parsed_functionals(("unit: exceed",), (3.0,))] == ["unit:exceed(3)"]
+
+
+def test_summaries_say_which_rows_are_per_unit_of_treatment_and_which_tails_are_not_seen():
+    import causalsat as cs
+
+    x, z = lognormal_units(n=300, shift=0.5)
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"x": x, "t": (rng.random(300) < np.where(x >= 0.0, 0.8, 0.2)).astype(float)})
+    options = {"running": "x", "bandwidth": 0.9, "n_boot": 199, "checks": None, "quantiles": 9, "tests": ()}
+    names = ("mean", "sd", "gini", "unit:sd", "w2")
+    fuzzy = cs.r3d(frame, outcome=z, treatment="t", functionals=names, quantile_rule="type9", **options)
+    told = "sd, gini: difference of the two average distributions at the cutoff, not per unit of treatment"
+    assert told in fuzzy.summary() and told in fuzzy.table.to_markdown() and "unit:sd, " not in fuzzy.meta["findings"][-1]
+    sharp = cs.r3d(frame, outcome=z, functionals=names, quantile_rule="type9", **options)
+    assert "per unit of treatment" not in sharp.summary()
+    levels = np.arange(1, 10) / 10
+    given = QuantileMatrix(np.quantile(z, levels, axis=1).T, levels)
+    assert "gini: read from quantile functions given on [0.1, 0.9]" in cs.r3d(
+        frame, outcome=given, functionals=("gini",), **options
+    ).summary()  # fmt: skip
