@@ -22,12 +22,13 @@ def r3d(
     running: str,
     unit: str | None = None,
     cutoff: float | str = 0.0,
+    segments: str | None = None,
     treatment: str | None = None,
     covariates: str | Sequence[str] | None = None,
     weights: Any = None,
     count_weights: bool = False,
     unit_weights: str | None = None,
-    cluster: str | Sequence[str] | None = None,
+    cluster: str | None = None,
     coords: Sequence[str] | None = None,
     quantiles: Any = 99,
     estimator: str = "frechet",
@@ -79,7 +80,11 @@ def r3d(
     unit : str, optional
         Column that names the unit; None makes every row a unit.
     cutoff : float or str, default 0.0
-        Cutoff c, or a column of cutoffs (rows per cutoff and pooled).
+        Cutoff c, or a column of cutoffs: rows for each of them and for all units pooled, index ``cutoff``. Never the
+        segments of a border, whose labels would be subtracted from the running variable.
+    segments : str, optional
+        Column of groups of units at the one ``cutoff``, such as the segments of `signed_distance`: rows for each of
+        them and for all units pooled, index ``segment``. Effects that vary along a border show there.
     treatment : str, optional
         Treatment received, 0 to 1, for fuzzy designs.
     covariates : str or sequence of str, optional
@@ -185,15 +190,15 @@ def r3d(
     )  # fmt: skip
     with collected_warnings() as notes:
         design = open_design(
-            data, outcome=outcome, running=running, unit=unit, cutoff=cutoff, treatment=treatment,
+            data, outcome=outcome, running=running, unit=unit, cutoff=cutoff, segments=segments, treatment=treatment,
             covariates=covariates, weights=weights, unit_weights=unit_weights, cluster=cluster, coords=coords,
             quantiles=quantiles, quantile_rule=choices.quantile_rule, small_sample=choices.small_sample,
             donut=choices.donut, tie=choices.tie, count_weights=count_weights,
         )  # fmt: skip
-        found = estimates(design, choices, progress)
-        table = build_table(found, choices)
+        found, failed = estimates(design, choices, progress)
+        table = build_table(found, choices, failed)
         made = basic_checks(found[0], choices) if choices.checks is not None else ()
         if choices.checks == "full":
             made = (*made, *full_checks(found[0], choices))
     table = table.with_meta(warnings=list(notes), seconds=round(clock.perf_counter() - started, 3))
-    return R3dResult(table=table, checks=tuple(made), estimates=found, choices=choices)
+    return R3dResult(table=table, checks=tuple(made), estimates=found, choices=choices, failed=failed)

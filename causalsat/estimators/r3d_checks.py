@@ -1,7 +1,7 @@
 """Diagnostics of an `r3d` estimate: what is always made, what a full report adds, what can be asked for later."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,13 +20,14 @@ from causalsat.checks.rd_refits import (
     small_units_check,
 )
 from causalsat.checks.result import CheckResult
-from causalsat.errors import DataError, NumericalError, OptionError, nearest
+from causalsat.errors import DataError, NumericalError, OptionError, count, nearest, one_of
+from causalsat.estimators.r3d_contributions import blocks_of
 from causalsat.estimators.r3d_design import R3dDesign, open_design
 from causalsat.estimators.r3d_estimate import R3dEstimate, estimate, refitted
 from causalsat.estimators.r3d_fit import R3dFit, fit_columns
 from causalsat.estimators.r3d_guards import widened_text
 from causalsat.estimators.r3d_inference import infer
-from causalsat.estimators.r3d_options import R3dChoices
+from causalsat.estimators.r3d_options import KERNELS, R3dChoices
 from causalsat.inference.options import Bootstrap
 
 STRONG_FIRST_STAGE = 3.2
@@ -36,7 +37,7 @@ LATER = ("pre_period", "blocks", "dates")
 _BLOCKS_KM = (10.0, 25.0, 50.0, 100.0)
 _FEWEST_BLOCKS = 15
 _DRAWS = 999
-_TAKEN = ("running", "unit", "cutoff", "covariates", "unit_weights", "cluster")
+_TAKEN = ("running", "unit", "cutoff", "covariates", "unit_weights", "cluster", "coords", "count_weights")
 
 
 def basic_checks(found: R3dEstimate, choices: R3dChoices) -> tuple[CheckResult, ...]:
@@ -102,7 +103,13 @@ def _first_stage(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
     stage = found.inference.first_stage
     if stage is None:
         return CheckResult("first_stage", None, np.nan, "The design is sharp: crossing the cutoff is the treatment.")
-    ratio = float(abs(stage.estimate[0]) / stage.se[0]) if stage.se[0] > 0.0 else np.inf
+    if not stage.se[0] > 0.0:
+        return CheckResult(
+            "first_stage", None if stage.estimate[0] == 0.0 else True, np.inf,
+            f"The treatment jumps by {stage.estimate[0]:.4g}, known exactly: in the window the side and the running "
+            "variable determine it.",
+        )  # fmt: skip
+    ratio = float(abs(stage.estimate[0]) / stage.se[0])
     strong = ratio >= STRONG_FIRST_STAGE
     advice = (
         ""
@@ -119,15 +126,52 @@ def _first_stage(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
     )  # fmt: skip
 
 
-def _density(
-    found: R3dEstimate, choices: R3dChoices, h: tuple[float, float] | None = None, kernel: str = "triangular"
-) -> CheckResult:
+def _dependence(found: R3dEstimate, choices: R3dChoices) -> np.ndarray | None:
+    """(n,) codes of the blocks or clusters that the estimate's errors are summed over, window or not; None: units."""
+    sampling = found.design.sampling
+    if choices.bootstrap.scheme == "block":
+        return blocks_of(sampling.lonlat, choices.bootstrap, choices.seed)
+    return sampling.cluster
+
+
+def _density(found: R3dEstimate, choices: R3dChoices, h: Any = None, kernel: str = "triangular") -> CheckResult:
+    one_of("kernel", kernel, KERNELS)
     design = found.design
-    return density_check(design.x, design.treated, h=h, kernel=kernel, groups=design.sampling.cluster)
+    return density_check(
+        design.x, design.treated, h=None if h is None else _both_widths(h), kernel=kernel,
+        groups=_dependence(found, choices),
+    )  # fmt: skip
+
+
+def _both_widths(h: Any) -> tuple[float, float]:
+    """Bandwidths left and right from one positive number, or two."""
+    widths = np.atleast_1d(_numbers("h", h))
+    if widths.size > 2 or not (widths > 0.0).all():
+        raise OptionError(f"h={h!r} must be a positive number, or the positive numbers (left, right).")
+    return float(widths[0]), float(widths[-1])
+
+
+def _numbers(argument: str, value: Any) -> np.ndarray:
+    """Finite numbers, one or a list of them."""
+    try:
+        numbers = np.asarray(np.nan if isinstance(value, bool | str) else value, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.ndim > 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise OptionError(f"{argument}={value!r} must be a number or a list of numbers.")
+    return numbers
+
+
+def _positive(argument: str, value: Any) -> list[float]:
+    """One or several positive numbers."""
+    numbers = np.atleast_1d(_numbers(argument, value))
+    if not (numbers > 0.0).all():
+        raise OptionError(f"{argument}={value!r} must be positive numbers.")
+    return [float(number) for number in numbers]
 
 
 def _covariates(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
-    """The estimate's own window on each covariate, as outcomes."""
+    """The estimate's own window, and its blocks or clusters, on each covariate, as outcomes."""
     design = found.design
     names, columns = columns_of(found)
     if not names:
@@ -136,6 +180,7 @@ def _covariates(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
     bare = replace(
         design, covariates=np.zeros((design.n, 0)), covariate_names=(), treatment=None, Q=columns,
         quantiles=np.arange(1, columns.shape[1] + 1) / (columns.shape[1] + 1), cells=np.ones(columns.shape[1]),
+        sampling=replace(design.sampling, cluster=_dependence(found, choices)),
     )  # fmt: skip
     fit = fit_columns(
         design.x, design.treated, design.omega, bare.covariates, columns, h, kernel=choices.kernel, order=choices.order
@@ -194,8 +239,11 @@ def _placebo(found: R3dEstimate, choices: R3dChoices) -> CheckResult:
 
 
 def _bandwidths(
-    found: R3dEstimate, choices: R3dChoices, factors: Sequence[float] = FACTORS, orders: Sequence[int] = (1, 2)
+    found: R3dEstimate, choices: R3dChoices, factors: Any = FACTORS, orders: int | Sequence[int] = (1, 2)
 ) -> CheckResult:
+    factors = _positive("factors", factors)
+    orders = [count("orders", order, maximum=4) for order in (orders if isinstance(orders, Iterable) else [orders])]
+
     def run(factor: float, kernel: str, order: int) -> Refit:
         own = None if found.h_treatment is None else found.h_treatment * factor
         return _quick(
@@ -235,31 +283,54 @@ def _pre_period(
             'check("pre_period", data=..., pre_outcome=...) needs the table and its column of the outcome before '
             "treatment; running, unit and the other columns are taken over unless given."
         )
-    names = found.design.names
-    taken = {name: names[name] for name in _TAKEN if names.get(name)}
-    taken.setdefault("cutoff", float(found.design.cutoffs[0]))
     design = open_design(
         data, outcome=pre_outcome, quantiles=found.design.quantiles, quantile_rule=choices.quantile_rule,
-        small_sample=choices.small_sample, donut=choices.donut, tie=choices.tie, **(taken | arguments),
+        small_sample=choices.small_sample, donut=choices.donut, tie=choices.tie,
+        **(_taken_over(found.design, pre_outcome, arguments) | arguments),
     )  # fmt: skip
     return pre_period_check(_quick(found, choices, design), str(pre_outcome))
 
 
-def _blocks(found: R3dEstimate, choices: R3dChoices, block_km: Sequence[float] = _BLOCKS_KM) -> CheckResult:
-    """Standard errors with spatial blocks of growing size; sizes that leave few blocks cannot tell."""
-    errors = []
-    for size in block_km:
+def _taken_over(design: R3dDesign, pre_outcome: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the call that the run on an earlier outcome keeps: a table's columns, not arrays of draws."""
+    names = design.names
+    allowed = (*_TAKEN, "weights", "treatment")
+    unknown = sorted(set(given) - set(allowed))
+    if unknown:
+        raise OptionError(
+            f'check("pre_period") does not take {", ".join(unknown)}; it takes data, pre_outcome, {", ".join(allowed)}.'
+        )
+    taken = {name: names[name] for name in _TAKEN if names.get(name)}
+    taken.setdefault("cutoff", float(design.cutoffs[0]))
+    if names.get("weights") is None or "weights" in given:
+        return taken
+    if not (names["weights_column"] and isinstance(pre_outcome, str)):
+        raise OptionError(
+            'The draws of this estimate have weights; check("pre_period") needs those of the earlier draws: pass '
+            "weights=..., in the shape of pre_outcome, or weights=None where they have none."
+        )
+    return taken | {"weights": names["weights_column"]}
+
+
+def _blocks(found: R3dEstimate, choices: R3dChoices, block_km: Any = _BLOCKS_KM) -> CheckResult:
+    """Standard errors with spatial blocks of growing size; sizes that leave few blocks cannot tell.
+
+    Blocks take the place of clusters here.
+    """
+    sizes, errors = _positive("block_km", block_km), []
+    free = replace(found, design=found.design.without_clusters())
+    for size in sizes:
         bootstrap = Bootstrap(n=choices.bootstrap.n, scheme="block", block_km=float(size))
         try:
             again = refitted(
-                found, choices, bandwidth=found.h, bandwidth_treatment=found.h_treatment, bootstrap=bootstrap,
+                free, choices, bandwidth=found.h, bandwidth_treatment=found.h_treatment, bootstrap=bootstrap,
                 functionals=(), thresholds=(), tests=(),
             )  # fmt: skip
             few = again.inference.n_clusters < _FEWEST_BLOCKS
             errors.append(np.where(few, np.nan, again.inference.curve.se))
         except DataError:
             errors.append(np.full(found.design.quantiles.size, np.nan))
-    return blocks_check(list(block_km), np.array(errors), found.inference.curve.se)
+    return blocks_check(sizes, np.array(errors), found.inference.curve.se)
 
 
 def _dates(
@@ -268,10 +339,26 @@ def _dates(
     """Imagery dates by column against the date of treatment; arrays have one value per unit read."""
     if dates is None or treated_on is None or expected is None:
         raise OptionError('check("dates", dates=..., treated_on=..., expected=...) needs all three.')
-    aligned = {name: _by_unit(f"dates[{name!r}]", values, found.design) for name, values in dates.items()}
-    start = np.asarray(treated_on)
+    for argument, value in (("dates", dates), ("expected", expected)):
+        if not isinstance(value, Mapping):
+            raise OptionError(
+                f"{argument} is a {type(value).__name__}; give mappings by name of image, for example "
+                'dates={"lights": <one date per unit>}, expected={"lights": "after"}.'
+            )
+    aligned = {}
+    for name, values in dates.items():
+        aligned[name] = _by_unit(f"dates[{name!r}]", _days(f"dates[{name!r}]", values), found.design)
+    start = _days("treated_on", treated_on)
     start = start if start.ndim == 0 else _by_unit("treated_on", start, found.design)
     return dates_check(aligned, start, found.design.treated, expected)
+
+
+def _days(argument: str, values: Any) -> np.ndarray:
+    """Dates to the day."""
+    try:
+        return np.asarray(values, dtype="datetime64[D]")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{argument} cannot be read as dates ({error}); write them as 2020-06-30.") from error
 
 
 def _by_unit(argument: str, values: Any, design: R3dDesign) -> np.ndarray:

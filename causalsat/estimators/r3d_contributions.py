@@ -133,7 +133,7 @@ def contributions(
     DataError
         A single cluster in the window.
     OptionError
-        Blocks without coordinates; units resampled although clusters are named.
+        Blocks without coordinates or beside named clusters; units resampled although clusters are named.
 
     Warns
     -----
@@ -199,11 +199,27 @@ def blocks_of(lonlat: np.ndarray | None, bootstrap: Bootstrap, seed: int) -> np.
     return spatial_blocks(lonlat, bootstrap.block_km, seed)
 
 
+def refuse_clusters_with_blocks(design: Any) -> None:
+    """Refuse named clusters beside blocks, of which one would go unused (raises OptionError)."""
+    if design.sampling.cluster is not None and design.names.get("cluster"):
+        raise OptionError(
+            f'cluster={design.names["cluster"]!r} and Bootstrap(scheme="block") both say which units depend on each '
+            'other, and only one of them can be used: leave cluster out for blocks, or use scheme="multiplier" for '
+            "clusters."
+        )
+
+
 def _codes(design: Any, bootstrap: Bootstrap, seed: int) -> tuple[np.ndarray | None, str]:
     sampling = design.sampling
     if bootstrap.scheme == "block":
+        refuse_clusters_with_blocks(design)
         return blocks_of(sampling.lonlat, bootstrap, seed), "blocks"
     if sampling.cluster is not None and bootstrap.scheme == "iid":
+        if not design.names.get("cluster"):
+            raise OptionError(
+                'Bootstrap(scheme="iid") resamples units as if they were independent, but some units are used at '
+                'several cutoffs, which makes each of them a cluster; use "multiplier", "wild", "bayes" or "cluster".'
+            )
         raise OptionError(
             'Bootstrap(scheme="iid") resamples units as if they were independent, but cluster= is given; use '
             '"multiplier", "wild", "bayes" or "cluster", or leave cluster out.'

@@ -10,10 +10,12 @@ import numpy as np
 from causalsat.errors import number, one_of
 from causalsat.estimators.ate_options import names_of
 from causalsat.estimators.r3d_guards import (
+    guard_cluster,
     guard_cutoff,
     guard_outcome,
     guard_raw_images,
     guard_roles,
+    guard_segments,
     guard_sides,
     guard_treatment,
 )
@@ -25,7 +27,9 @@ from causalsat.estimators.r3d_units import (
     kept_units,
     matrix_rows,
     n_draws,
+    number_labels,
     sampling_rows,
+    segment_parts,
     unit_sampling,
 )
 from causalsat.inference.sampling import Sampling
@@ -81,6 +85,10 @@ class R3dDesign:
         (C,) cutoffs in use.
     cutoff : np.ndarray
         (n,) int64 position of each unit's cutoff among them.
+    parts : tuple of str
+        Labels of the cutoffs, or of the segments of the border.
+    part : np.ndarray
+        (n,) int64 position of each unit's cutoff or segment among them.
     names : dict
         Argument to the column it named.
     notes : dict
@@ -114,6 +122,8 @@ class R3dDesign:
     labels: np.ndarray
     cutoffs: np.ndarray
     cutoff: np.ndarray
+    parts: tuple[str, ...]
+    part: np.ndarray
     names: dict[str, Any]
     notes: dict[str, Any]
     n_input: int
@@ -128,13 +138,16 @@ class R3dDesign:
         """Number of units."""
         return int(self.x.size)
 
+    @property
+    def split(self) -> str:
+        """What tells the sets of units apart: "segment" or "cutoff"."""
+        return "segment" if self.names.get("segments") else "cutoff"
+
     def take(self, rows: np.ndarray) -> "R3dDesign":
         """The units at positions ``rows`` (or where a mask holds); weights keep their scale."""
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=np.int64)
-        changed = {
-            name: getattr(self, name)[rows]
-            for name in ("x", "treated", "Q", "means", "omega", "n_draws", "covariates", "labels", "cutoff", "rows")
-        }
+        names = ("x", "treated", "Q", "means", "omega", "n_draws", "covariates", "labels", "cutoff", "part", "rows")
+        changed = {name: getattr(self, name)[rows] for name in names}
         return replace(
             self,
             **changed,
@@ -164,6 +177,10 @@ class R3dDesign:
             return self
         columns = unit_quantiles(self.draws, self.quantiles, rule=rule, small_sample=small_sample)
         return replace(self, Q=columns, rule=rule, small_sample=small_sample)
+
+    def without_clusters(self) -> "R3dDesign":
+        """The same units, each its own cluster."""
+        return replace(self, sampling=replace(self.sampling, cluster=None))
 
     def draw_notes(self, window: np.ndarray) -> dict[str, Any]:
         """Draws per unit in the window (n,) bool, and the noise that few draws leave in the quantiles; for ``meta``.
@@ -204,11 +221,12 @@ def open_design(
     running: str,
     unit: str | None = None,
     cutoff: float | str = 0.0,
+    segments: str | None = None,
     treatment: str | None = None,
     covariates: str | Sequence[str] | None = None,
     weights: Any = None,
     unit_weights: str | None = None,
-    cluster: str | Sequence[str] | None = None,
+    cluster: str | None = None,
     coords: Sequence[str] | None = None,
     quantiles: Any = 99,
     quantile_rule: str = "type7",
@@ -222,8 +240,8 @@ def open_design(
 
     Parameters
     ----------
-    data, outcome, running, unit, cutoff, treatment, covariates, weights, unit_weights, cluster, coords, quantiles,
-    quantile_rule, small_sample, donut, tie
+    data, outcome, running, unit, cutoff, segments, treatment, covariates, weights, unit_weights, cluster, coords,
+    quantiles, quantile_rule, small_sample, donut, tie
         As in `r3d`. ``unit=None`` makes every row a unit. A number of ``quantiles`` does not change the levels of a
         QuantileMatrix; an array picks or interpolates some of them.
     count_weights : bool
@@ -248,7 +266,9 @@ def open_design(
     check_rule(quantile_rule, small_sample)
     one_of("tie", tie, ("treated", "control", "drop"))
     cutoff = cutoff if isinstance(cutoff, str) else number("cutoff", cutoff, -math.inf, math.inf)
-    roles = _roles(running, cutoff, treatment, covariates, unit_weights, cluster)
+    guard_segments(cutoff, segments)
+    guard_cluster(cluster)
+    roles = _roles(running, cutoff, segments, treatment, covariates, unit_weights, cluster)
     constant = {role.name: role.names() for role in roles}
     if coords is not None and not isinstance(coords, str):
         constant["coords"] = tuple(coords)
@@ -259,9 +279,11 @@ def open_design(
     )  # fmt: skip
     names = {
         "outcome": outcome if isinstance(outcome, str) else type(outcome).__name__,
-        "running": running, "unit": unit, "cutoff": column, "treatment": treatment,
+        "running": running, "unit": unit, "cutoff": column, "segments": segments, "treatment": treatment,
         "covariates": names_of(covariates), "unit_weights": unit_weights, "cluster": cluster,
         "weights": weights if isinstance(weights, str) or weights is None else type(weights).__name__,
+        "weights_column": weights if isinstance(weights, str) else None, "count_weights": bool(count_weights),
+        "coords": None if coords is None else coords if isinstance(coords, str) else tuple(coords),
     }  # fmt: skip
     return _design(units, roles, coords, cutoff, quantiles, quantile_rule, small_sample, donut, tie, names, verb)
 
@@ -282,14 +304,16 @@ def _ordered(units: UnitRows, found: dict[str, RoleColumns], x: np.ndarray, rows
 def _roles(
     running: str,
     cutoff: float | str,
+    segments: str | None,
     treatment: str | None,
     covariates: str | Sequence[str] | None,
     unit_weights: str | None,
-    cluster: str | Sequence[str] | None,
+    cluster: str | None,
 ) -> tuple[Role, ...]:
     roles = (
         Role("running", running, "numeric", constant="allow"),
         Role("cutoff", cutoff if isinstance(cutoff, str) else None, "numeric", constant="allow"),
+        Role("segments", segments, "codes", constant="allow"),
         Role("treatment", treatment, "numeric", constant="allow"),
         Role("covariates", names_of(covariates) or None, "design", many=True, constant="allow"),
         Role("unit_weights", unit_weights, "weights"),
@@ -336,12 +360,14 @@ def _design(
     columns, means = distribution(draws, matrix, levels, rule, small_sample)
     guard_outcome(columns)
     cutoffs, which = np.unique(points[rows], return_inverse=True)
+    which = which.astype(np.int64)
+    parts, part = segment_parts(found["segments"], rows) if "segments" in found else (number_labels(cutoffs), which)
     return R3dDesign(
         x=x, treated=treated, Q=columns, quantiles=levels, cells=cell_weights(levels), means=means, draws=draws,
         matrix=matrix, omega=weights / weights.mean(), n_draws=n_draws(draws, rows.size), treatment=treatment,
         covariates=covariates, covariate_names=covariate_names,
         sampling=unit_sampling(units, found, lonlat, rows, notes),
-        labels=units.labels[rows], cutoffs=cutoffs, cutoff=which.astype(np.int64), names=names, notes=notes,
+        labels=units.labels[rows], cutoffs=cutoffs, cutoff=which, parts=parts, part=part, names=names, notes=notes,
         n_input=units.frame.n, dropped=dropped, data_hash=units.data_hash, rows=rows, rule=rule,
         small_sample=small_sample,
     )  # fmt: skip

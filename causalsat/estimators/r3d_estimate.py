@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from causalsat.errors import BandwidthWarning, DataError, NumericalError, warn
 from causalsat.estimators.r3d_bandwidth import BandwidthReport, select_bandwidth, treatment_bandwidth
 from causalsat.estimators.r3d_compat import compat_fit, compat_infer
-from causalsat.estimators.r3d_contributions import blocks_of
+from causalsat.estimators.r3d_contributions import blocks_of, refuse_clusters_with_blocks
 from causalsat.estimators.r3d_design import R3dDesign
 from causalsat.estimators.r3d_draws import seed_of_set
 from causalsat.estimators.r3d_fit import R3dFit, fit_curves
@@ -17,6 +18,8 @@ from causalsat.estimators.r3d_functional_names import parsed_functionals
 from causalsat.estimators.r3d_functionals import FunctionalRow, functional_rows, side_draws
 from causalsat.estimators.r3d_guards import (
     guard_groups,
+    guard_sides,
+    guard_treatment,
     guard_widths,
     warn_donut,
     warn_draws,
@@ -25,9 +28,8 @@ from causalsat.estimators.r3d_guards import (
 )
 from causalsat.estimators.r3d_inference import R3dInference, infer
 from causalsat.estimators.r3d_options import Bandwidth, R3dChoices
+from causalsat.estimators.r3d_units import POOLED
 from causalsat.progress import Progress
-
-POOLED = "pooled"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class R3dEstimate:
     Attributes
     ----------
     cutoff : str
-        The cutoff, or "pooled".
+        The cutoff or the segment, or "pooled".
     design : R3dDesign
         The units.
     h : np.ndarray
@@ -76,6 +78,15 @@ class R3dEstimate:
         """Units with weight in the window of one column of the fit."""
         weights = self.fit.columns.weights
         return int(((weights[column] if weights.ndim == 2 else weights) > 0.0).sum())
+
+
+@dataclass(frozen=True)
+class R3dFailure:
+    """A cutoff or segment that cannot be fitted: its label, its units, and why."""
+
+    cutoff: str
+    n: int
+    reason: str
 
 
 def estimate(
@@ -143,17 +154,48 @@ def first_stage_bandwidth(
     return found, report
 
 
-def estimates(design: R3dDesign, choices: R3dChoices, progress: Progress) -> tuple[R3dEstimate, ...]:
-    """All units pooled, then each cutoff where there are several."""
+def estimates(
+    design: R3dDesign, choices: R3dChoices, progress: Progress
+) -> tuple[tuple[R3dEstimate, ...], tuple[R3dFailure, ...]]:
+    """All units pooled, then each cutoff or segment where there are several; those that cannot be fitted, and why.
+
+    Raises
+    ------
+    DataError, NumericalError, OptionError
+        All units together cannot be fitted.
+    """
+    warn_draws(choices.bootstrap.n)
     sets = [(POOLED, design)]
-    if design.cutoffs.size > 1:
-        sets += [(f"{value:g}", design.take(design.cutoff == k)) for k, value in enumerate(design.cutoffs.tolist())]
-    return _every(sets, choices, progress)
+    if len(design.parts) > 1:
+        sets += [(label, design.take(design.part == k)) for k, label in enumerate(design.parts)]
+    found: list[R3dEstimate] = []
+    failed: list[R3dFailure] = []
+    blocks = _blocks([own for _, own in sets], choices)
+    for k, (label, own) in enumerate(sets):
+        chosen = replace(choices, seed=seed_of_set(choices.seed, k))
+        try:
+            if k:
+                _guard_part(own)
+            found.append(estimate(own, chosen, label, progress, blocks[k]))
+        except (DataError, NumericalError) as error:
+            if label == POOLED:
+                raise
+            failed.append(R3dFailure(label, own.n, str(error)))
+            warn(
+                f"{design.split} {label} ({own.n} of {design.n} units) has no estimate, and its rows are NaN: {error}",
+                BandwidthWarning,
+            )
+            continue
+        warn_widths(found[-1].h, own.x, own.treated)
+        warn_donut(choices.donut, found[-1].h)
+    return tuple(found), tuple(failed)
 
 
-def estimated_again(found: tuple[R3dEstimate, ...], choices: R3dChoices) -> tuple[R3dEstimate, ...]:
-    """The same sets of units with other choices."""
-    return _every([(one.cutoff, one.design) for one in found], choices, False)
+def _guard_part(design: R3dDesign) -> None:
+    """Refuse a cutoff or segment without units on a side, or without a first stage (raises DataError)."""
+    guard_sides(design.x, design.treated, design.names["running"], design.notes["donut"])
+    if design.treatment is not None:
+        guard_treatment(design.treatment, design.treated, design.names["treatment"])
 
 
 def refitted(found: R3dEstimate, choices: R3dChoices, **changes: Any) -> R3dEstimate:
@@ -161,26 +203,12 @@ def refitted(found: R3dEstimate, choices: R3dChoices, **changes: Any) -> R3dEsti
     return estimate(found.design, replace(choices, **changes), found.cutoff, False)
 
 
-def _every(
-    sets: Sequence[tuple[str, R3dDesign]], choices: R3dChoices, progress: Progress
-) -> tuple[R3dEstimate, ...]:  # fmt: skip
-    """Every set of units, each with its own streams, with warnings of bandwidths and draws."""
-    warn_draws(choices.bootstrap.n)
-    found = []
-    blocks = _blocks([design for _, design in sets], choices)
-    for k, (cutoff, design) in enumerate(sets):
-        own = replace(choices, seed=seed_of_set(choices.seed, k))
-        found.append(estimate(design, own, cutoff, progress, blocks[k]))
-        warn_widths(found[-1].h, design.x, design.treated)
-        warn_donut(choices.donut, found[-1].h)
-    return tuple(found)
-
-
 def _blocks(designs: Sequence[R3dDesign], choices: R3dChoices) -> list[np.ndarray | None]:
     """Spatial blocks of every set: those of all units, so that a block is the same piece of land at every cutoff."""
     if choices.bootstrap.scheme != "block":
         return [None] * len(designs)
     every = designs[0]
+    refuse_clusters_with_blocks(every)
     codes = blocks_of(every.sampling.lonlat, choices.bootstrap, choices.seed)
     return [codes[unit_positions(every, own)] for own in designs]
 

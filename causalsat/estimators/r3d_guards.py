@@ -55,6 +55,27 @@ def guard_roles(
         first[name] = role
 
 
+def guard_segments(cutoff: float | str, segments: Any) -> None:
+    """Refuse segments that are no column, and segments beside a column of cutoffs (raises OptionError)."""
+    if segments is None:
+        return
+    if not isinstance(segments, str):
+        raise OptionError(f"segments={segments!r} must name one column, the segment of the border of each unit.")
+    if isinstance(cutoff, str):
+        raise OptionError(
+            f"segments={segments!r} splits the units at one cutoff, cutoff={cutoff!r} gives each unit its own cutoff: "
+            "give one of them."
+        )
+
+
+def guard_cluster(cluster: Any) -> None:
+    """Refuse several columns of clusters (raises OptionError)."""
+    if cluster is not None and not isinstance(cluster, str):
+        raise OptionError(
+            f"cluster={cluster!r} must name one column: units are clustered one way. Join several columns into one."
+        )
+
+
 def guard_treatment(treatment: np.ndarray, treated: np.ndarray, name: str) -> str:
     """Refuse a treatment without a first stage; say what it is: "sharp", "binary", "share" or "dose"."""
     if bool((treatment == treatment[0]).all()):

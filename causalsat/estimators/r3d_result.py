@@ -8,7 +8,7 @@ import numpy as np
 from causalsat.checks.result import CheckResult
 from causalsat.effects.table import EffectTable
 from causalsat.errors import collected_warnings, one_of
-from causalsat.estimators.r3d_estimate import R3dEstimate, estimated_again
+from causalsat.estimators.r3d_estimate import R3dEstimate, R3dFailure, estimates
 from causalsat.estimators.r3d_options import R3dChoices, changed_choices
 from causalsat.estimators.r3d_table import average_quantiles, build_table
 from causalsat.estimators.r3d_words import heading
@@ -33,15 +33,21 @@ class R3dResult:
     checks : tuple of CheckResult
         Density, covariates, effective units, mass points, atoms; with checks="full" placebo cutoffs and sensitivity.
     estimates : tuple of R3dEstimate
-        All units pooled, then each cutoff.
+        All units pooled, then each cutoff or segment.
     choices : R3dChoices
         Every choice, resolved.
+    failed : tuple of R3dFailure
+        Cutoffs or segments that could not be fitted, and why; their rows are NaN.
+
+    With several cutoffs or segments the attributes ``draws`` and ``sets``, the checks and, unless told otherwise, the
+    plots are those of all units pooled.
     """
 
     table: EffectTable
     checks: tuple[CheckResult, ...]
     estimates: tuple[R3dEstimate, ...]
     choices: R3dChoices
+    failed: tuple[R3dFailure, ...] = ()
 
     def __repr__(self) -> str:
         return f"R3dResult\n{self.table}"
@@ -54,16 +60,26 @@ class R3dResult:
     @property
     def average_quantiles(self) -> EffectTable:
         """Average quantile functions right ("above") and left ("below") of the cutoff, with bands."""
-        return average_quantiles(self.estimates, self.choices)
+        return average_quantiles(self.estimates, self.choices, self.failed)
 
     @property
     def tests(self) -> "pd.DataFrame":
-        """Tests of the pooled curve: statistic, critical value, p-value, levels in the supremum."""
+        """Tests: statistic, critical value, p-value, levels in the supremum.
+
+        With several cutoffs or segments a first column names the set of units, "pooled" first.
+        """
         import pandas as pd
 
         names = ("name", "statistic", "critical_value", "p_value", "n_levels", "test_range", "unavailable")
+        design = self.estimates[0].design
+        first = (design.split,) if len(design.parts) > 1 else ()
         return pd.DataFrame(
-            [{n: getattr(t, n) for n in names} for t in self.estimates[0].inference.tests], columns=names
+            [
+                dict.fromkeys(first, one.cutoff) | {n: getattr(t, n) for n in names}
+                for one in self.estimates
+                for t in one.inference.tests
+            ],
+            columns=[*first, *names],
         )
 
     @property
@@ -88,7 +104,7 @@ class R3dResult:
 
     @property
     def sets(self) -> Any:
-        """Anderson-Rubin sets of fuzzy designs, None in sharp ones."""
+        """Anderson-Rubin sets of fuzzy designs (pooled; ``meta["anderson_rubin"]`` has all), None in sharp ones."""
         return self.estimates[0].inference.sets
 
     def refit(self, **changes: Any) -> "R3dResult":
@@ -109,9 +125,9 @@ class R3dResult:
         """
         choices = changed_choices(self.choices, changes)
         with collected_warnings() as notes:
-            found = estimated_again(self.estimates, choices)
-            table = build_table(found, choices)
-        return R3dResult(table.with_meta(warnings=list(notes)), (), found, choices)
+            found, failed = estimates(self.estimates[0].design, choices, False)
+            table = build_table(found, choices, failed)
+        return R3dResult(table.with_meta(warnings=list(notes)), (), found, choices, failed)
 
     def summary(self) -> str:
         """Tests and functionals first, the table, assumptions, and every check that failed or cannot judge."""
@@ -126,7 +142,10 @@ class R3dResult:
         return "\n".join(lines)
 
     def check(self, name: str, **options: Any) -> CheckResult:
-        """A check by name: one that was made, or one made now ("placebo_cutoffs", "bandwidth", "pre_period", ...)."""
+        """A check by name: one that was made, or one made now ("placebo_cutoffs", "bandwidth", "pre_period", ...).
+
+        Checks are of all units pooled where there are several cutoffs or segments.
+        """
         from causalsat.estimators.r3d_checks import later_check
 
         for found in self.checks:
@@ -143,7 +162,9 @@ class R3dResult:
             None draws on a new figure.
         kind : str
             "effect", "averages", "rd" (``levels=(.1, .5, .9)``, ``bins=20``, ``equal_counts=False``), "bandwidth"
-            (``levels=...``), "density", "map".
+            (``levels=...``), "density", "map" (``border=``, its line: a geometry or a file, in EPSG:4326 unless it
+            says otherwise). With several cutoffs or segments every kind takes ``cutoff=`` or ``segment=``, the label of
+            one of them; without it, all units pooled are shown.
         """
         from causalsat.estimators import r3d_pictures
 

@@ -14,6 +14,8 @@ from causalsat.study.unit_functionals import matrix_levels, matrix_means, unit_m
 from causalsat.study.unit_quantiles import quantile_levels, unit_quantiles
 from causalsat.study.unit_rows import UnitRows
 
+POOLED = "pooled"
+
 
 def kept_units(
     units: UnitRows, found: dict[str, RoleColumns], x: np.ndarray, donut: float, tie: str, verb: str
@@ -123,6 +125,29 @@ def _by_appearance(codes: np.ndarray) -> np.ndarray:
     rank = np.empty(first.size, dtype=np.int64)
     rank[np.argsort(first)] = np.arange(first.size)
     return np.asarray(rank[inverse])
+
+
+def number_labels(values: np.ndarray) -> tuple[str, ...]:
+    """Shortest texts that tell numbers apart, with six digits at least and whole numbers in full."""
+    numbers = values.tolist()
+    texts: list[str] = []
+    for digits in range(6, 18):
+        texts = [str(int(v)) if v == int(v) and abs(v) < 1e15 else f"{v:.{digits}g}" for v in numbers]
+        if len(set(texts)) == len(texts):
+            break
+    return tuple(texts)
+
+
+def segment_parts(item: RoleColumns, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Labels of the segments in use and (n,) the segment of each unit (raises DataError for labels that collide)."""
+    codes, found = code_array(item, rows)
+    labels = number_labels(found) if found.dtype.kind == "f" else tuple(str(label) for label in found.tolist())
+    if POOLED in labels or len(set(labels)) < len(labels):
+        raise DataError(
+            f'segments column {item.columns[0].name!r} has labels that cannot be told apart, or "{POOLED}", the name '
+            f"of all units together: {', '.join(labels[:8])}. Rename them."
+        )
+    return labels, codes
 
 
 def data_notes(units: UnitRows, x: np.ndarray, donut: float, tie: str) -> dict[str, Any]:

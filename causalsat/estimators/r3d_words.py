@@ -3,6 +3,7 @@
 from typing import Any
 
 from causalsat.estimators.r3d_options import R3dChoices
+from causalsat.estimators.r3d_units import POOLED
 
 SHARP = (
     "continuity: expected potential quantile functions are continuous at the cutoff at every level",
@@ -38,15 +39,27 @@ def estimand(design: Any, cutoff: str) -> str:
         text += ", per unit of treated share" if shares else ", per unit of treatment taken up at the cutoff"
     if design.names.get("unit_weights"):
         text += f"; units weigh by {design.names['unit_weights']}, so it is the effect of the average weighted unit"
-    if design.cutoffs.size > 1 and cutoff == "pooled":
-        text += "; pooled over cutoffs with weights proportional to the density of units at each of them"
+    if len(design.parts) > 1 and cutoff == POOLED:
+        text += f"; pooled over {design.split}s with weights proportional to the density of units at each of them"
     return text
 
 
+def units_shown(found: Any) -> str:
+    """Which units a figure or a finding is about, where there are several cutoffs or segments; empty elsewhere."""
+    design = found.design
+    if len(design.parts) < 2:
+        return ""
+    if found.cutoff == POOLED:
+        return f"pooled over {len(design.parts)} {design.split}s"
+    return f"{design.split} {found.cutoff}"
+
+
 def heading(found: Any, choices: R3dChoices) -> str:
-    """Title of a figure: estimand, bandwidth, effective units, level."""
+    """Title of a figure: estimand, units, bandwidth, effective units, level."""
     h = found.h.mean(axis=1) if found.h.ndim == 2 else found.h
     width = f"{h[0]:.4g}" if h[0] == h[1] else f"{h[1]:.4g} left, {h[0]:.4g} right"
     size = found.inference.n_effective
     kind = "LAQTE per unit of treatment" if found.design.treatment is not None else "LAQTE"
+    scope = units_shown(found)
+    kind = f"{kind}, {scope}" if scope else kind
     return f"{kind}, h = {width}, effective units {size[1]:.0f} left, {size[0]:.0f} right, {choices.level:.0%}"
