@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from causalsat.estimators.drive_sensitivity import DriveSensitivity
 
 KINDS = ("table", "path", "strength", "sets")
+_MADE_AGAIN = ("level", "interval", "supplied", "unavailable", "limit_unreliable", "resampling_note", "joint")
 
 
 @public
@@ -78,10 +79,11 @@ class DriveResult:
             No such equation.
         """
         found = equation_at(self.equations, which)
-        names = found.rows.treatments
-        last = f"[{names[0]}]"
-        checks = self.checks if len(self.equations) == 1 else tuple(c for c in self.checks if c.name.endswith(last))
-        return replace(self, table=self.table.where(treatment=list(names)), checks=checks, equations=(found,))
+        if len(self.equations) == 1:
+            return self
+        last = f"[{found.rows.treatments[0]}]"
+        checks = tuple(check for check in self.checks if check.name.endswith(last))
+        return replace(self._rebuilt((found,), self.choices), checks=checks)
 
     @property
     def rho(self) -> float:
@@ -154,16 +156,18 @@ class DriveResult:
     def with_level(self, level: float) -> "DriveResult":
         """The same fit with intervals and sets at another level, without new draws."""
         from causalsat.estimators.drive_equation import weak_sets
-        from causalsat.estimators.drive_table import build_table
 
         choices = replace(self.choices, level=number("level", level, 0.0, 1.0))
         equations = tuple(replace(e, sets=weak_sets(e.design, choices)) for e in self.equations)
-        kept = {n: v for n, v in self.meta.items() if n not in ("level", "interval", "supplied", "unavailable", "sets")}
+        return self._rebuilt(equations, choices)
+
+    def _rebuilt(self, equations: tuple[Equation, ...], choices: DriveChoices) -> "DriveResult":
+        """The table of these equations again, with the facts about the study that only the verb knows."""
+        from causalsat.estimators.drive_table import build_table
+
         table = build_table(equations, choices, {})
-        return replace(
-            self, table=table.with_meta(**{n: v for n, v in kept.items() if n not in table.meta}), equations=equations,
-            choices=choices,
-        )  # fmt: skip
+        kept = {n: v for n, v in self.meta.items() if n not in table.meta and n not in _MADE_AGAIN}
+        return replace(self, table=table.with_meta(**kept), equations=equations, choices=choices)
 
     def sensitivity(
         self,

@@ -123,6 +123,8 @@ def test_every_equation_can_be_asked(apart):
     assert second.rho == apart.equations[1].radius.rho != apart.rho
     assert set(second.table["treatment"]) == {"x2"}
     assert {c.name for c in second.checks} == {c.name for c in apart.checks if c.name.endswith("[x2]")}
+    assert second.meta["rho"] == second.rho and second.meta["n_input"] == apart.meta["n_input"]
+    assert second.table["estimate"].tolist()[0] == apart.table.where(treatment="x2")["estimate"].tolist()[0]
     assert second.first_stage.treatments == ("x2",)
     assert set(apart.scale_factors) == {"y", "x1", "x2"}
     assert list(apart.path([0.1], equation="x2").columns)[-1] == "x2"
