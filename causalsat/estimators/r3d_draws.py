@@ -34,6 +34,8 @@ class Multipliers:
         Law of the multipliers.
     n, seed : int
         Replicates and seed.
+    first : int, optional
+        Columns of the curve, the first ones; None: all.
     """
 
     jump: np.ndarray
@@ -42,41 +44,65 @@ class Multipliers:
     law: str
     n: int
     seed: int
+    first: int | None = None
 
     def jumps(self) -> tuple[np.ndarray, np.ndarray | None]:
         """(B, K) draws of the jumps and (B,) of the treatment's jump."""
-        columns, live = self._columns()
-        factor = self._factor(columns[:, live])
+        columns, live, lead = self._columns()
+        own = columns[:, live]
+        factor = self._leading(own, lead)
         out = np.zeros((self.n, columns.shape[1]))
-        out[:, live] = self._drawn(columns[:, live] if factor is None else factor, None)
-        k = self.jump.shape[1]
-        return out[:, :k], None if self.treatment is None else out[:, k]
+        if factor is None:
+            out[:, live] = self._drawn(own, None)
+        elif factor.shape[0] == own.shape[1]:
+            out[:, live] = self._drawn(factor, None)
+        else:
+            size = factor.shape[0]
+            along, rest = _projected(factor, own[:, :size], own[:, size:])
+            drawn = self._drawn(np.hstack([factor, along]), None)
+            drawn[:, size:] += self._drawn(rest, _SECOND)
+            out[:, live] = drawn
+        at = self._curve_columns()
+        of_jump = None if self.treatment is None else out[:, at]
+        return (out if of_jump is None else np.delete(out, at, axis=1)), of_jump
 
     def right(self) -> np.ndarray:
         """(B, K) draws of the limits from the right, jointly with ``jumps``.
 
-        Where the jumps came through a factor, the right limits are their projection on the same normals plus an
-        independent rest.
+        Where the jumps came through a factor, the right limits are their projection on the same normals plus a rest:
+        independent, or from the multipliers that drew the rest of the jumps.
         """
-        columns, live = self._columns()
+        columns, live, lead = self._columns()
         own = columns[:, live]
-        factor = self._factor(own)
+        factor = self._leading(own, lead)
         if factor is None:
             return self._drawn(self.plus, None)
-        from scipy.linalg import solve_triangular
-
-        along = solve_triangular(factor, own.T @ self.plus, trans=1)
-        rest = self.plus - own @ solve_triangular(factor, along)
+        size = factor.shape[0]
+        along, rest = _projected(factor, own[:, :size], self.plus)
         used = np.linalg.norm(rest, axis=0) > _RANK * np.maximum(np.linalg.norm(self.plus, axis=0), 1e-300)
+        used |= size < own.shape[1]
         out = self._drawn(along, None)
         if used.any():
-            again = self._factor(rest[:, used])
+            again = self._factor(rest[:, used]) if size == own.shape[1] else None
             out[:, used] += self._drawn(rest[:, used] if again is None else again, _SECOND)
         return out
 
-    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
-        columns = self.jump if self.treatment is None else np.column_stack([self.jump, self.treatment])
-        return columns, np.any(columns != 0.0, axis=0)
+    def _curve_columns(self) -> int:
+        return self.jump.shape[1] if self.first is None else self.first
+
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """Columns of the curve, of the treatment, then the others; which of them vary; how many of those lead."""
+        at, columns = self._curve_columns(), self.jump
+        if self.treatment is not None:
+            columns = np.column_stack([columns[:, :at], self.treatment, columns[:, at:]])
+            at += 1
+        live = np.any(columns != 0.0, axis=0)
+        return columns, live, int(live[:at].sum())
+
+    def _leading(self, own: np.ndarray, lead: int) -> np.ndarray | None:
+        """The factor of all columns, else of the ``lead`` first, else None."""
+        factor = self._factor(own)
+        return self._factor(own[:, :lead]) if factor is None and lead < own.shape[1] else factor
 
     def _factor(self, columns: np.ndarray) -> np.ndarray | None:
         """The triangular factor where it stands for the columns, else None."""
@@ -97,6 +123,14 @@ class Multipliers:
 
     def _drawn(self, scores: np.ndarray, stream: int | None) -> np.ndarray:
         return multiplied(scores, self.law, self.n, self.seed, stream)
+
+
+def _projected(factor: np.ndarray, own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of other columns on the normals behind ``own`` = Q ``factor``, and what is left of them."""
+    from scipy.linalg import solve_triangular
+
+    along = solve_triangular(factor, own.T @ others, trans=1)
+    return along, others - own @ solve_triangular(factor, along)
 
 
 def multiplied(scores: np.ndarray, law: str, n: int, seed: int, stream: int | None = None) -> np.ndarray:
@@ -186,7 +220,9 @@ def law_of(bootstrap: Bootstrap) -> str:
     return bootstrap.law or ("rademacher" if bootstrap.scheme == "wild" else "normal")
 
 
-def multipliers(C: Contributions, live: np.ndarray, moves: bool, bootstrap: Bootstrap, seed: int) -> Multipliers:
+def multipliers(
+    C: Contributions, live: np.ndarray, moves: bool, bootstrap: Bootstrap, seed: int, first: int | None = None
+) -> Multipliers:
     """Multipliers of contributions; columns outside ``live`` (K,), and a treatment that does not move, draw zeros."""
-    treatment = C.treatment if moves else None
-    return Multipliers(np.where(live[None, :], C.jump, 0.0), C.plus, treatment, law_of(bootstrap), bootstrap.n, seed)
+    treatment, jump = C.treatment if moves else None, np.where(live[None, :], C.jump, 0.0)
+    return Multipliers(jump, C.plus, treatment, law_of(bootstrap), bootstrap.n, seed, first)

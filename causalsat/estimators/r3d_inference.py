@@ -298,7 +298,8 @@ def _draws(
         made = refits(design, fit, C, choices.bootstrap, seed=choices.seed, progress=progress)
         return made, made.right - made.left, made.treatment
     own = np.sqrt((C.jump**2).sum(axis=0)) > _floor(fit)
-    source = multipliers(C, own, jump is not None and jump.live, choices.bootstrap, choices.seed)
+    moves = jump is not None and jump.live
+    source = multipliers(C, own, moves, choices.bootstrap, choices.seed, fit.n_quantiles)
     numerator, of_jump = source.jumps()
     return source, numerator, of_jump
 

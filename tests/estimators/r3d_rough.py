@@ -74,6 +74,16 @@ def inferred_rows(seed, names, draws_of, *, n=200, h=0.8, n_boot=199, thresholds
     return {row.name: row for row in rows}
 
 
+def inferred_draws(seed, names, draws_of, *, n=200, h=0.8, n_boot=199):
+    """The R3dInference behind `inferred_rows`, with a studentized band."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1.0, 1.0, n)
+    design = units(x, draws_of(rng, x), quantiles=9)
+    columns = functional_columns(parsed_functionals(names), design)
+    fit = fit_curves(design, np.full(2, h), extra=columns.values)
+    return infer(design, fit, validated_choices(**{**CHOICES, "band": "studentized", "n_boot": n_boot, "seed": seed}))
+
+
 def lognormal_draws(shift=0.0, wider=0.0, k=50):
     """Lognormal draws whose median and spread differ between units, with jumps of both at zero."""
 
