@@ -10,6 +10,8 @@ from causalsat.study.unit_quantiles import whole_counts
 
 # Half of the draws of a larger unit miss too little of the tails to be worth a table of n / 2 times n numbers.
 _CORRECTED = 1000
+# Up to here one product with the coefficients of all cells is faster than cumulated sums.
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,9 @@ class UnitCells:
     def within(self, widths: np.ndarray) -> np.ndarray:
         """(n,) mean square of the quantile function around its cell means, cells of ``widths`` (K,) summing to one."""
         away = self.means - (self.means @ widths)[:, None]
-        return np.maximum(self.variance - (away**2) @ widths, 0.0)
+        left = self.variance - (away**2) @ widths
+        # Fewer draws than cells leave rounding alone inside them, of either sign.
+        return np.where(left > 1e-12 * self.variance, left, 0.0)
 
     def merged(self, edges: np.ndarray, coarse: np.ndarray) -> "UnitCells":
         """The same over the cells of ``coarse`` (K' + 1,), each of them an edge of these cells ``edges`` (K + 1,)."""
@@ -63,16 +67,34 @@ def cell_means(draws: UnitDraws, edges: np.ndarray, *, small_sample: str | None 
     found = UnitCells(np.full((len(draws), edges.size - 1), np.nan), np.full(len(draws), np.nan))
     tables: dict[int, np.ndarray] = {}
     for block in draws.blocks():
-        values, shares = block.finite(), block.shares()
-        centre = (shares * values).sum(axis=1)
+        shares = (
+            None if block.weights is None and bool((block.sizes == block.values.shape[1]).all()) else block.shares()
+        )
         # Around the unit's mean, differences of cumulated sums keep their digits however far from zero the draws are.
-        away = np.where(shares > 0.0, values - centre[:, None], 0.0)
-        means = _weighted(away, shares, edges) if block.weights is not None else _plain(away, block.sizes, edges)
+        centre, away = _centred(block, shares)
+        if block.weights is not None and shares is not None:
+            means = _weighted(away, shares, edges)
+        elif shares is None and away.shape[1] <= _AT_ONCE:
+            means = away @ _step_coefficients(away.shape[1], edges).T
+        else:
+            means = _plain(away, block.sizes, edges)
         if small_sample == "half":
             _correct(means, block, away, edges, tables)
         found.means[block.rows] = means + centre[:, None]
-        found.variance[block.rows] = (shares * away**2).sum(axis=1)
+        square = np.einsum("ij,ij->i", away, away) / away.shape[1]
+        found.variance[block.rows] = square if shares is None else np.einsum("ij,ij,ij->i", shares, away, away)
     return found
+
+
+def _centred(block: DrawBlock, shares: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Means (b,) of the units, and their draws (b, k) around them, zero in the padding."""
+    if shares is None:
+        values = block.values.astype(np.float64)
+        centre = values.mean(axis=1)
+        return centre, values - centre[:, None]
+    values = block.finite()
+    centre = np.einsum("ij,ij->i", shares, values)
+    return centre, np.where(shares > 0.0, values - centre[:, None], 0.0)
 
 
 def matrix_cell_means(matrix: QuantileMatrix, edges: np.ndarray) -> UnitCells:

@@ -37,6 +37,18 @@ def test_cells_of_draws_of_all_sizes():
     np.testing.assert_allclose(found.means @ WIDTHS, unit_means(draws), rtol=1e-12)
     np.testing.assert_allclose(found.variance, unit_functional(draws, "variance"), rtol=1e-12)
     assert (np.diff(found.means, axis=1) > -1e-12).all()
+    assert ((found.within(WIDTHS) == 0.0) == [True, True, False, True, False, False]).all()
+
+
+def test_cells_of_units_of_one_size():
+    for n in (1, 3, 200, 501, 5000):
+        z = np.random.default_rng(n).exponential(2.0, (3, n)).astype(np.float32)
+        z[1] = 4.0
+        found = cell_means(matrix_draws(z)[0], EDGES)
+        for i in range(3):
+            expected = stepped(np.sort(z[i].astype(np.float64)), np.ones(n), EDGES)
+            np.testing.assert_allclose(found.means[i], expected, rtol=1e-9)
+        np.testing.assert_allclose(found.variance, z.astype(np.float64).var(axis=1), rtol=1e-10, atol=1e-12)
 
 
 def test_cells_of_weighted_draws_and_of_counts():
