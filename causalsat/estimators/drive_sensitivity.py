@@ -1,12 +1,13 @@
 """Plausibly exogenous instruments: what remains of an effect when instruments also move the outcome directly.
 
-Model y = X b + Z eta + e (Conley, Hansen and Rossi 2012). The direct effect enters only through y - Z eta, so every
-estimator and set is computed again on the same instruments.
+Model y = X b + Z eta + e (Conley, Hansen and Rossi 2012). The direct effect enters only through y - Z eta. Over a box
+of direct effects TSLS is extreme at corners, the Anderson-Rubin test is minimised at each effect, and the ends of
+DRIVE are searched.
 """
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,21 @@ import numpy as np
 from causalsat.errors import OptionError, nearest, number
 from causalsat.estimators.drive_equation import Equation, problem_of
 from causalsat.estimators.drive_fit import solve_drive
-from causalsat.estimators.drive_law import limit_law
+from causalsat.estimators.drive_law import LAW_STREAM, law_normals, limit_law, shrinkage, t_factors, variance_root
 from causalsat.estimators.drive_options import DriveChoices
-from causalsat.estimators.k_class import comparator
-from causalsat.inference.intervals import interval
+from causalsat.estimators.drive_problem import DriveProblem
+from causalsat.estimators.drive_sensitivity_sets import (
+    FURTHEST,
+    BoxTest,
+    DirectMoments,
+    corner_ends,
+    direct_moments,
+    highest,
+    smallest_box,
+)
+from causalsat.estimators.k_class import Estimate, comparator
+from causalsat.inference.intervals import draws_needed, interval, tail_rank
+from causalsat.inference.iv_covariance import tested_sandwich
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.iv_sets import confidence_sets
 from causalsat.public import public
@@ -25,11 +37,9 @@ from causalsat.public import public
 if TYPE_CHECKING:
     import pandas as pd
 
-_STEPS = 5
-_MANY = 6
-_FURTHEST = 4.0
-_BISECTIONS = 18
 METHODS = ("tsls", "drive", "ar")
+_SEARCHED = 1999
+_FLAT = 1e-10
 _EMPTY = "empty at every direct effect of the box: the model is rejected"
 _NO_INTERVAL = {
     "tsls": "TSLS has no covariance here",
@@ -49,15 +59,19 @@ class DriveSensitivity:
         Half-width of the box of direct effects by instrument, in standard deviations of the outcome per standard
         deviation of the instrument.
     union : dict of str to list
-        Columns method, treatment, low, high, reason: the union of intervals over the box (the limit interval of DRIVE,
-        hulls of the Anderson-Rubin set under the study's covariance); NaN with its reason where there is none.
+        Columns method, treatment, low, high, breakdown, reason: the ends of the union of intervals over the box (the
+        limit interval of DRIVE, the hull of the Anderson-Rubin set under the study's covariance), NaN with its reason
+        where there is none; and the smallest half-width, the same for all instruments, at which the union no longer
+        excludes the null (for "ar", at which the test no longer rejects it): infinite when four standard deviations
+        are not enough, NaN for a method without an interval.
     prior : dict of str to list
         Columns treatment, estimate, std_error, low, high of TSLS under a normal prior; empty without one.
     breakdown : dict of str to float
-        Method to the smallest half-width, the same for all instruments, at which the union no longer excludes the
-        null; infinite when four standard deviations are not enough, NaN for a method without an interval.
+        Method to the breakdown of the first treatment, the one named in ``treatment``.
     null : float
-        The value asked about.
+        The value asked about, of each treatment's effect.
+    treatment : str
+        First treatment.
     """
 
     direct: dict[str, float]
@@ -65,28 +79,29 @@ class DriveSensitivity:
     prior: dict[str, list[Any]]
     breakdown: dict[str, float]
     null: float
+    treatment: str = "x"
 
     def to_frame(self) -> "pd.DataFrame":
-        """The union intervals as a frame."""
+        """The union intervals and breakdowns as a frame."""
         import pandas as pd
 
         return pd.DataFrame(self.union)
 
     def summary(self) -> str:
-        """One sentence per method."""
-        lines = []
+        """One sentence per method and treatment on the union, one on the breakdown."""
+        lines, after = [], []
         for i, method in enumerate(self.union["method"]):
+            who = f"{method} of {self.union['treatment'][i]}"
             found = f"[{self.union['low'][i]:.4g}, {self.union['high'][i]:.4g}] over all direct effects of the box"
-            lines.append(f"{method} of {self.union['treatment'][i]}: {self.union['reason'][i] or found}.")
-        for method, size in self.breakdown.items():
-            if np.isnan(size):
-                continue
-            found = f"{size:.3g}" if np.isfinite(size) else f"more than {_FURTHEST:g}"
-            lines.append(
-                f"{method}: {self.null:g} enters the interval once an instrument may move the outcome by {found} "
-                "standard deviations per standard deviation of its own."
-            )
-        return "\n".join(lines)
+            lines.append(f"{who}: {self.union['reason'][i] or found}.")
+            size = self.union["breakdown"][i]
+            if not np.isnan(size):
+                found = f"{size:.3g}" if np.isfinite(size) else f"more than {FURTHEST:g}"
+                after.append(
+                    f"{who}: {self.null:g} enters the interval once each instrument may move the outcome by up to "
+                    f"{found} standard deviations per standard deviation of its own."
+                )
+        return "\n".join(lines + after)
 
 
 def sensitivity(
@@ -97,10 +112,13 @@ def sensitivity(
 ) -> DriveSensitivity:
     """Union of intervals over a box of direct effects, intervals under a prior, and breakdown sizes.
 
+    Assumes that instruments move the outcome directly by a fixed linear effect inside the box (or drawn from the
+    prior) and are valid otherwise; TSLS and DRIVE assume strong instruments besides. DRIVE keeps its radius.
+
     Parameters
     ----------
     equation : Equation
-        A fitted, identified equation; the breakdown concerns its first treatment.
+        A fitted, identified equation.
     choices : DriveChoices
         Covariance, level and null.
     direct : float or mapping of instrument to float, optional
@@ -112,7 +130,8 @@ def sensitivity(
     Raises
     ------
     OptionError
-        Unknown instrument, negative half-width, an equation without identification.
+        Unknown instrument, negative half-width, a prior that is not a mean and a standard deviation per instrument, an
+        equation without identification.
 
     References
     ----------
@@ -122,15 +141,22 @@ def sensitivity(
     if not equation.identified:
         raise OptionError("sensitivity needs at least as many instruments as treatments.")
     sizes = _sizes(rows, 0.05 if direct is None else direct)
-    units = _units(rows)
-    union = _union(rows, choices, equation.radius.rho, sizes, units)
-    breakdown = {m: _breakdown(rows, choices, equation.radius.rho, units, m) for m in METHODS}
+    priors = None if prior is None else _priors(rows, prior)
+    units, moments = _units(rows), direct_moments(rows, choices.covariance)
+    found = comparator("tsls", rows, choices.covariance)
+    columns = [
+        *_tsls(moments, found, choices, sizes, units),
+        *_drive(DriveEnds(moments, choices, equation.radius.rho, found.df), sizes, units),
+        *_ar(moments, choices, sizes, units),
+    ]
+    union = _union(rows, columns)
     return DriveSensitivity(
         direct={name: float(s) for name, s in zip(rows.instruments, sizes, strict=True)},
         union=union,
-        prior={} if prior is None else _under_prior(rows, choices, prior, units),
-        breakdown=breakdown,
+        prior={} if priors is None else _under_prior(moments, found, choices.level, priors, units),
+        breakdown={method: union["breakdown"][k * rows.p] for k, method in enumerate(METHODS)},
         null=choices.null,
+        treatment=rows.treatments[0],
     )
 
 
@@ -142,17 +168,34 @@ def shifted(rows: IvRows, eta: np.ndarray) -> IvRows:
 def _sizes(rows: IvRows, direct: float | Mapping[str, float]) -> np.ndarray:
     if not isinstance(direct, Mapping):
         return np.full(rows.q, number("direct", direct, 0.0, np.inf, open_ends=False))
-    _known(rows, direct)
+    _known(rows, "direct", direct)
     return np.array(
         [number(f"direct[{n!r}]", direct.get(n, 0.0), 0.0, np.inf, open_ends=False) for n in rows.instruments]
     )
 
 
-def _known(rows: IvRows, given: Mapping[str, Any]) -> None:
+def _priors(rows: IvRows, prior: Mapping[str, tuple[float, float]]) -> np.ndarray:
+    """(q, 2) means and standard deviations."""
+    wanted = 'is needed per instrument, as in prior={"z1": (0.0, 0.05)}'
+    if not isinstance(prior, Mapping):
+        raise OptionError(f"prior={prior!r} is not a mapping; a pair (mean, sd) {wanted}.")
+    _known(rows, "prior", prior)
+    found = np.zeros((rows.q, 2))
+    for k, name in enumerate(rows.instruments):
+        pair = prior.get(name, (0.0, 0.0))
+        if not isinstance(pair, Sequence | np.ndarray) or isinstance(pair, str) or len(pair) != 2:
+            raise OptionError(f"prior[{name!r}]={pair!r} is not a pair; a pair (mean, sd) {wanted}.")
+        mean, spread = (v.item() if isinstance(v, np.generic) else v for v in pair)
+        found[k, 0] = number(f"prior[{name!r}][0], the mean,", mean, -np.inf, np.inf)
+        found[k, 1] = number(f"prior[{name!r}][1], the standard deviation,", spread, 0.0, np.inf, open_ends=False)
+    return found
+
+
+def _known(rows: IvRows, argument: str, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in rows.instruments:
-            listed = ", ".join(rows.instruments)
-            raise OptionError(f"{name!r} is not an instrument; they are: {listed}.{nearest(name, rows.instruments)}")
+            listed, near = ", ".join(rows.instruments), nearest(str(name), rows.instruments)
+            raise OptionError(f"{argument}: {name!r} is not an instrument; they are: {listed}.{near}")
 
 
 def _units(rows: IvRows) -> np.ndarray:
@@ -161,133 +204,192 @@ def _units(rows: IvRows) -> np.ndarray:
     return np.asarray(sd_y / np.sqrt(np.mean(rows.weights[:, None] * rows.Z**2, axis=0)))
 
 
-def _grid(sizes: np.ndarray, move: np.ndarray) -> np.ndarray:
-    """(g, q) points of the box: zero and a product grid for few instruments; for many faces' centres and corners.
-
-    ``move`` (p, q) is what a direct effect takes off TSLS: the corners with its signs are where TSLS is extreme.
-    """
-    free = np.flatnonzero(sizes > 0.0)
-    if not free.size:
-        return np.zeros((1, sizes.size))
-    levels = np.linspace(-1.0, 1.0, _STEPS if free.size <= 2 else 2)
-    if free.size <= _MANY:
-        points = np.array(list(itertools.product(levels, repeat=free.size)))
-    else:
-        faces, far = np.eye(free.size), np.where(move[:, free] < 0.0, -1.0, 1.0)
-        points = np.vstack([faces, -faces, np.ones(free.size), -np.ones(free.size), far, -far])
-    points = np.vstack([np.zeros(free.size), points])
-    grid = np.zeros((points.shape[0], sizes.size))
-    grid[:, free] = points * sizes[free][None, :]
-    return grid
-
-
-def _union(
-    rows: IvRows, choices: DriveChoices, rho: float, sizes: np.ndarray, units: np.ndarray
-) -> dict[str, list[Any]]:
-    ends = {method: [np.full(rows.p, np.inf), np.full(rows.p, -np.inf)] for method in METHODS}
-    for eta in _grid(sizes, _move(rows)) * units[None, :]:
-        moved = shifted(rows, eta)
-        for method in METHODS:
-            low, high = _interval(method, moved, choices, rho)
-            ends[method][0] = np.minimum(ends[method][0], low)
-            ends[method][1] = np.maximum(ends[method][1], high)
-    union: dict[str, list[Any]] = {"method": [], "treatment": [], "low": [], "high": [], "reason": []}
-    for method, (low, high) in ends.items():
-        for j, name in enumerate(rows.treatments):
-            empty = low[j] > high[j]
-            union["method"].append(method)
-            union["treatment"].append(name)
-            union["low"].append(np.nan if empty else float(low[j]))
-            union["high"].append(np.nan if empty else float(high[j]))
-            union["reason"].append(_EMPTY if empty else _NO_INTERVAL[method] if np.isnan(low[j]) else "")
+def _union(rows: IvRows, found: list[tuple[float, float, float]]) -> dict[str, list[Any]]:
+    """Columns of the union from (low, high, breakdown) by method and treatment; low above high is an empty set."""
+    union: dict[str, list[Any]] = {k: [] for k in ("method", "treatment", "low", "high", "breakdown", "reason")}
+    for k, (low, high, size) in enumerate(found):
+        method, empty = METHODS[k // rows.p], low > high
+        lost = bool(np.isnan(low) or np.isnan(high))
+        union["method"].append(method)
+        union["treatment"].append(rows.treatments[k % rows.p])
+        union["low"].append(np.nan if empty or lost else float(low))
+        union["high"].append(np.nan if empty or lost else float(high))
+        union["breakdown"].append(float(size))
+        union["reason"].append(_EMPTY if empty else _NO_INTERVAL[method] if lost else "")
     return union
 
 
-def _interval(method: str, rows: IvRows, choices: DriveChoices, rho: float) -> tuple[np.ndarray, np.ndarray]:
-    """(p,) ends of one method's interval, as in its row of the table; (inf, -inf) for an empty set, NaN for none."""
-    nothing = np.full(rows.p, np.nan)
-    if method == "tsls":
-        found = comparator("tsls", rows, choices.covariance)
-        if found.covariance is None:
-            return nothing, nothing
-        made = interval("normal", found.b, found.covariance.std_error, level=choices.level, df=found.df)
-        return made.low, made.high
-    if method == "drive":
-        problem = problem_of(rows, choices)
-        law = limit_law(problem, rho, choices.covariance, n_law=choices.fine.n_law, seed=choices.seed)
-        if not law.valid:
-            return nothing, nothing
-        estimate = problem.to_raw(solve_drive(problem, rho).b)
-        shifts = problem.to_raw(law.draws) / np.sqrt(rows.n)
-        made = interval(
-            "basic", estimate, shifts.std(axis=0, ddof=1), level=choices.level, draws=estimate[None, :] + shifts
-        )
-        return made.low, made.high
-    found_sets = confidence_sets(
-        rows, ("ar",), level=choices.level, sandwich=choices.covariance, ar_law=choices.fine.ar_law, null=choices.null
+def _tsls(
+    moments: DirectMoments, found: Estimate, choices: DriveChoices, sizes: np.ndarray, units: np.ndarray
+) -> list[tuple[float, float, float]]:
+    rows = moments.rows
+    quantile = interval("normal", np.zeros(1), np.ones(1), level=choices.level, df=found.df).high[0]
+    columns = []
+    for j in range(rows.p):
+
+        def outside(size: float, j: int = j) -> float:
+            low, high = corner_ends(moments, size * units, quantile, j)
+            return max(low - choices.null, choices.null - high)
+
+        first = outside(0.0)
+        size = smallest_box(outside) if first > 0.0 else np.nan if np.isnan(first) else 0.0
+        columns.append((*corner_ends(moments, sizes * units, quantile, j), size))
+    return columns
+
+
+def _ar(
+    moments: DirectMoments, choices: DriveChoices, sizes: np.ndarray, units: np.ndarray
+) -> list[tuple[float, float, float]]:
+    """Hull of the union, which contains the set without direct effects as the table has it, and the breakdown."""
+    from scipy import special, stats
+
+    rows, fine, alpha = moments.rows, choices.fine, 1.0 - choices.level
+    used = tested_sandwich(choices.covariance, rows)
+    if used != choices.covariance:
+        moments = direct_moments(rows, used)
+    classical = used.kind == "classical"
+    df = rows.q - rows.p + 1 if classical else rows.q
+    critical = float(special.chdtri(df, alpha))
+    if classical and fine.ar_law == "f":
+        critical = float(df * stats.f.isf(alpha, df, rows.d1))
+    tables = confidence_sets(
+        rows, ("ar",), level=choices.level, sandwich=choices.covariance, ar_law=fine.ar_law, null=choices.null
     )
     # The robust row follows the homoskedastic one, where there is one, and is the one that the covariance asks for.
-    sets = {row.treatment: row.found for row in found_sets}
-    found_here = [sets[name] for name in rows.treatments]
-    ends = np.array(
-        [(np.nan, np.nan) if s is None else s.hull() if s.pieces else (np.inf, -np.inf) for s in found_here]
-    )
-    return ends[:, 0], ends[:, 1]
+    sets, columns = {row.treatment: row.found for row in tables}, []
+    for j, name in enumerate(rows.treatments):
+        table = sets[name]
+        if table is None:
+            columns.append((np.nan, np.nan, np.nan))
+            continue
+        test = BoxTest(moments, j, critical)
+        pieces = (*table.pieces, *(test.pieces(sizes * units) if sizes.any() else ()))
+        low, high = min((a for a, _ in pieces), default=np.inf), max((b for _, b in pieces), default=-np.inf)
+        size = 0.0
+        if not table.contains(choices.null):
+            size = smallest_box(partial(test.excess, choices.null, units))
+        columns.append((low, high, size))
+    return columns
 
 
-def _move(rows: IvRows) -> np.ndarray:
-    """(p, q) D = (X'P_Z X)^{-1} X'Z: TSLS moves by -D eta."""
-    moments = rows.moments
-    return np.asarray(np.linalg.solve(moments.XPX, moments.B.T @ moments.L.T))
+class DriveEnds:
+    """Ends of the limit interval of DRIVE as functions of the direct effects, at a fixed radius.
+
+    ``df`` are the degrees of freedom of its law, infinite for the normal one.
+    """
+
+    def __init__(self, moments: DirectMoments, choices: DriveChoices, rho: float, df: float) -> None:
+        self.moments, self.choices, self.rho, rows = moments, choices, rho, moments.rows
+        draws = max(_SEARCHED, draws_needed(choices.level))
+        self.normals = law_normals(draws, rows.q, choices.seed, LAW_STREAM)
+        self.factors = t_factors(draws, df, choices.seed) if np.isfinite(df) else np.ones(draws)
+        self.rank = tail_rank(draws, 0.5 * (1.0 - choices.level))
+        squares, unit = np.mean(rows.weights[:, None] * rows.X**2, axis=0), choices.scale == "unit"
+        self.sd_x = np.sqrt(squares) if unit else np.ones(rows.p)
+        self.sd_y = float(np.sqrt(np.mean(rows.weights * rows.y**2))) if unit else 1.0
+        # Only the target "ols" looks beyond B and w: at what lies outside the instruments, which eta does not move.
+        # That target has no units, so that its outcome keeps one scale.
+        self.held = rows.scaled(self.sd_y, self.sd_x)
+        lowest = np.linalg.eigvalsh(self.problem(np.zeros(rows.q))[0].A)[0]
+        self.below = choices.shrink_to == "zero" and choices.metric == "tsls" and rho < lowest
+
+    def problem(self, eta: np.ndarray) -> tuple[DriveProblem, np.ndarray]:
+        """The problem at direct effects eta (q,) and the turn (q, q) from orthonormal instruments to its metric."""
+        moments, choices, inner = self.moments, self.choices, self.moments.rows.moments
+        sd_y, turn = self.sd_y, np.eye(moments.rows.q)
+        if choices.scale == "unit" and choices.shrink_to == "zero":
+            sd_y = moments.size(np.concatenate([[1.0], inner.b_tsls, -eta]))
+        if choices.metric == "gmm":
+            here = np.concatenate([[1.0], moments.move @ eta, -eta])
+            values, vectors = np.linalg.eigh(moments.variance(here) / moments.second_factor)
+            turn = moments.size(here) * (vectors / np.sqrt(np.maximum(values, _FLAT * values[-1]))[None, :]).T
+        B, w = turn @ inner.B / self.sd_x[None, :], turn @ (inner.w - inner.L.T @ eta) / sd_y
+        return DriveProblem(self.held, turn, B, w, choices.shrink_to, choices.metric, sd_y, self.sd_x), turn
+
+    def reach(self, eta: np.ndarray) -> np.ndarray:
+        """(k,) rho over the threshold at eta (k, q)."""
+        problems = [self.problem(one)[0] for one in eta]
+        slopes = [problem.gradient(problem.b_tsls) for problem in problems]
+        return self.rho * np.array([c @ np.linalg.solve(p.A, c) for p, c in zip(problems, slopes, strict=True)])
+
+    def near(self, eta: np.ndarray) -> np.ndarray:
+        """Low and high ends (2, p) at eta (q,), raw units, from moments and part of the draws; NaN for no law."""
+        problem, turn = self.problem(eta)
+        rows, (v, reason) = self.moments.rows, shrinkage(problem, self.rho)
+        at = np.concatenate([[1.0], rows.moments.b_tsls - problem.to_raw(problem.b_tsls), -eta])
+        root, notes = variance_root(turn @ self.moments.variance(at) @ turn.T / problem.sd_y**2)
+        if reason or "reason" in notes:
+            return np.full((2, rows.p), np.nan)
+        left, sigma, right = np.linalg.svd(problem.B, full_matrices=True)
+        turned = self.normals @ (root @ left)
+        law = turned[:, : rows.p] @ (right / sigma[:, None])
+        law = law - np.sqrt(np.sum(turned[:, rows.p :] ** 2, axis=1))[:, None] * v[None, :]
+        ranks = np.array([law.shape[0] - self.rank, self.rank - 1])
+        shifts = np.partition(law * self.factors[:, None], ranks, axis=0)[ranks] / np.sqrt(rows.n)
+        return np.asarray(problem.to_raw(solve_drive(problem, self.rho).b - shifts))
+
+    def ends(self, eta: np.ndarray) -> np.ndarray:
+        """Low and high ends (2, p) at eta (q,) as in the table; NaN where rho is not below the threshold."""
+        choices = self.choices
+        problem = problem_of(shifted(self.moments.rows, eta), choices)
+        law = limit_law(problem, self.rho, choices.covariance, n_law=choices.fine.n_law, seed=choices.seed)
+        if not law.valid:
+            return np.full((2, problem.rows.p), np.nan)
+        estimate = problem.to_raw(solve_drive(problem, self.rho).b)
+        draws = estimate[None, :] + problem.to_raw(law.draws) / np.sqrt(problem.rows.n)
+        made = interval("basic", estimate, np.ones_like(estimate), level=choices.level, draws=draws)
+        return np.array([made.low, made.high])
+
+
+def _drive(ends: DriveEnds, sizes: np.ndarray, units: np.ndarray) -> list[tuple[float, float, float]]:
+    """Ends of the union and breakdown of each treatment; none where rho passes the threshold inside the box."""
+    moments, null = ends.moments, ends.choices.null
+    table, limit = ends.ends(np.zeros(sizes.size)), np.inf
+    if np.isnan(table).any():
+        return [(np.nan, np.nan, np.nan)] * moments.rows.p
+    if not ends.below:
+        limit = smallest_box(lambda t: 1.0 - highest(ends.reach, t * units, moments)[0])
+    fits = ends.below or highest(ends.reach, sizes * units, moments)[0] < 1.0
+    columns = []
+    for j, (first, last) in enumerate(table.T):
+        sides = [_furthest(ends, j, way, sizes * units) if fits else (np.nan, None) for way in (0, 1)]
+        way = int(last < null)
+        place = sides[way][1]
+        near = [] if place is None or not sizes.any() else [place / sizes.max()]
+
+        def gap(t: float, j: int = j, way: int = way, near: list[np.ndarray] = near) -> float:
+            found, place = _furthest(ends, j, way, t * units, [t * one for one in near])
+            near[:] = [place / t]
+            return null - found if way else found - null
+
+        size = min(limit, smallest_box(gap, min(limit, FURTHEST))) if first > null or last < null else 0.0
+        columns.append((sides[0][0], sides[1][0], size))
+    return columns
+
+
+def _furthest(
+    ends: DriveEnds, j: int, way: int, half: np.ndarray, near: Sequence[np.ndarray] = ()
+) -> tuple[float, np.ndarray]:
+    """Lowest (way 0) or highest (way 1) end of effect j over a box, and where: searched, then as in the table."""
+    sign = 2.0 * way - 1.0
+
+    def value(eta: np.ndarray) -> np.ndarray:
+        return np.array([sign * ends.near(one)[way, j] for one in eta])
+
+    places = highest(value, half, ends.moments, near)[1]
+    found = sign * np.array([ends.ends(one)[way, j] for one in places])
+    k = int(found.argmax())
+    return float(sign * found[k]), places[k]
 
 
 def _under_prior(
-    rows: IvRows, choices: DriveChoices, prior: Mapping[str, tuple[float, float]], units: np.ndarray
+    moments: DirectMoments, found: Estimate, level: float, pairs: np.ndarray, units: np.ndarray
 ) -> dict[str, list[Any]]:
-    _known(rows, prior)
-    pairs = np.array([prior.get(name, (0.0, 0.0)) for name in rows.instruments], dtype=np.float64)
-    mean, spread = pairs[:, 0] * units, pairs[:, 1] * units
-    move = _move(rows)
-    found = comparator("tsls", rows, choices.covariance)
+    mean, spread, move = pairs[:, 0] * units, pairs[:, 1] * units, moments.move
     if found.covariance is None:
         raise OptionError(f"TSLS has no covariance here: {found.unavailable}")
     estimate = found.b - move @ mean
     error = np.sqrt(np.diag(found.covariance.matrix + (move * spread[None, :] ** 2) @ move.T))
-    made = interval("normal", estimate, error, level=choices.level, df=found.df)
-    return {
-        "treatment": list(rows.treatments),
-        "estimate": estimate.tolist(),
-        "std_error": error.tolist(),
-        "low": made.low.tolist(),
-        "high": made.high.tolist(),
-    }
-
-
-def _breakdown(rows: IvRows, choices: DriveChoices, rho: float, units: np.ndarray, method: str) -> float:
-    """Smallest common half-width at which the union stops excluding the null (bisection on nested boxes)."""
-    inside = 0.0
-    if np.isnan(_interval(method, rows, choices, rho)[0][0]):
-        return float("nan")
-    if _holds(rows, choices, rho, units, method, inside):
-        return inside
-    outside = _FURTHEST
-    if not _holds(rows, choices, rho, units, method, outside):
-        return float("inf")
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (inside + outside)
-        if _holds(rows, choices, rho, units, method, middle):
-            outside = middle
-        else:
-            inside = middle
-    return outside
-
-
-def _holds(rows: IvRows, choices: DriveChoices, rho: float, units: np.ndarray, method: str, size: float) -> bool:
-    """Whether the union of intervals of the first treatment over this box contains the null or does not exist."""
-    low, high = np.inf, -np.inf
-    for eta in _grid(np.full(rows.q, size), _move(rows)) * units[None, :]:
-        ends = _interval(method, shifted(rows, eta), choices, rho)
-        low, high = np.minimum(low, ends[0][0]), np.maximum(high, ends[1][0])
-        if not (low > choices.null or high < choices.null):
-            return True
-    return False
+    made = interval("normal", estimate, error, level=level, df=found.df)
+    columns = {"estimate": estimate, "std_error": error, "low": made.low, "high": made.high}
+    return {"treatment": list(moments.rows.treatments)} | {name: values.tolist() for name, values in columns.items()}
