@@ -59,9 +59,11 @@ def plot_effect(curve: Curve, title: str = "", ax: "Axes | None" = None) -> "Axe
     ax = new_axes(7.2, 4.2) if ax is None else ax
     q = curve.quantiles
     ax.axhline(0.0, color=GREY, linewidth=0.9, zorder=0)
-    ax.fill_between(q, curve.band_low, curve.band_high, color=COLOURS[0], alpha=0.12, linewidth=0, label="uniform band")
-    ax.plot(q, curve.band_low, color=COLOURS[0], linewidth=0.8, linestyle="--")
-    ax.plot(q, curve.band_high, color=COLOURS[0], linewidth=0.8, linestyle="--")
+    if np.isfinite(curve.band_low).any():
+        low, high, colour = curve.band_low, curve.band_high, COLOURS[0]
+        ax.fill_between(q, low, high, color=colour, alpha=0.12, linewidth=0, label="uniform band")
+        for edge in (low, high):
+            ax.plot(q, edge, color=colour, linewidth=0.8, linestyle="--")
     ax.fill_between(q, curve.low, curve.high, color=COLOURS[0], alpha=0.35, linewidth=0, label="pointwise interval")
     ax.plot(q, curve.estimate, color="black", linewidth=1.6, marker="o" if q.size < 25 else None, markersize=3.5)
     for level in q[~np.isfinite(curve.low)]:
@@ -216,9 +218,14 @@ def plot_running(
 
 
 def plot_units(
-    lonlat: np.ndarray, right: np.ndarray, inside: np.ndarray, title: str = "", ax: "Axes | None" = None
+    lonlat: np.ndarray,
+    right: np.ndarray,
+    inside: np.ndarray,
+    title: str = "",
+    ax: "Axes | None" = None,
+    border: Sequence[np.ndarray] | None = None,
 ) -> "Axes":
-    """Units on a map: side of the cutoff by colour and marker, outside the window faint."""
+    """Units on a map: side of the cutoff by colour and marker, outside the window faint; border by pieces (m, 2)."""
     ax = new_axes(6.0, 5.4) if ax is None else ax
     for side, colour, marker, name in ((right, COLOURS[0], "o", "treated side"), (~right, COLOURS[1], "s", "control")):
         for shown, alpha in ((inside, 0.9), (~inside, 0.2)):
@@ -227,6 +234,11 @@ def plot_units(
                 lonlat[keep, 0], lonlat[keep, 1], linestyle="", marker=marker, markersize=3, color=colour, alpha=alpha,
                 label=name if alpha > 0.5 else None,
             )  # fmt: skip
+    frame = ax.axis()
+    for i, piece in enumerate(border or ()):
+        ax.plot(piece[:, 0], piece[:, 1], color="black", linewidth=1.2, label=None if i else "border")
+    # The border may run far beyond the units.
+    ax.axis(frame)
     ax.set_aspect(1.0 / max(np.cos(np.deg2rad(float(np.mean(lonlat[:, 1])))), 0.05))
     ax.set_xlabel("longitude")
     ax.set_ylabel("latitude")

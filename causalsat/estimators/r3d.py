@@ -141,9 +141,10 @@ def r3d(
     inference : Bootstrap, default Bootstrap(n=1999, scheme="multiplier")
         Scheme "multiplier", "wild", "block", "cluster", "iid", "bayes". The last three fit again at the bandwidth in
         use; bands multiply their draws by the t factor as well, and stretch those of "bayes" to the standard errors.
-        Bands of "iid" are long where degrees of freedom are few: nominal 95% cover 98% to 99% below 10.
+        Bands of "iid" are long where degrees of freedom are few: nominal 95% cover 98% to 99% below 10. "block" takes
+        the place of ``cluster``. A Bootstrap(...) without ``n`` makes 999 draws, its own default, not 1999.
     n_boot : int, optional
-        Number of draws.
+        Number of draws, in place of the default of ``inference``.
     seed : int, default 0
         Same seed, same numbers, bit for bit.
     checks : str or None, default "basic"
@@ -180,6 +181,17 @@ def r3d(
     >>> result = cs.r3d(data, outcome="value", running="x", unit="unit", quantiles=9, n_boot=199)
     >>> len(result.table.where(term="laqte"))
     9
+
+    Two segments of a border, and the mean of their effects with equal weights, where pooling weighs by density; rows
+    of r3d hold t intervals of their own, so a contrast is told to use the normal law:
+
+    >>> data["segment"] = data["unit"] % 2
+    >>> split = cs.r3d(data, outcome="value", running="x", unit="unit", segments="segment", quantiles=9, n_boot=199)
+    >>> means = split.table.where(term="mean")
+    >>> means["segment"].tolist()
+    ['pooled', '0', '1']
+    >>> len(means.contrast("0.5 * b1 + 0.5 * b2", method="normal"))
+    1
     """
     started = clock.perf_counter()
     choices = validated_choices(

@@ -27,7 +27,7 @@ from causalsat.estimators.r3d_estimate import R3dEstimate, estimate, refitted
 from causalsat.estimators.r3d_fit import R3dFit, fit_columns
 from causalsat.estimators.r3d_guards import widened_text
 from causalsat.estimators.r3d_inference import infer
-from causalsat.estimators.r3d_options import KERNELS, R3dChoices
+from causalsat.estimators.r3d_options import KERNELS, R3dChoices, finite_numbers
 from causalsat.inference.options import Bootstrap
 
 STRONG_FIRST_STAGE = 3.2
@@ -145,26 +145,15 @@ def _density(found: R3dEstimate, choices: R3dChoices, h: Any = None, kernel: str
 
 def _both_widths(h: Any) -> tuple[float, float]:
     """Bandwidths left and right from one positive number, or two."""
-    widths = np.atleast_1d(_numbers("h", h))
+    widths = np.atleast_1d(finite_numbers("h", h))
     if widths.size > 2 or not (widths > 0.0).all():
         raise OptionError(f"h={h!r} must be a positive number, or the positive numbers (left, right).")
     return float(widths[0]), float(widths[-1])
 
 
-def _numbers(argument: str, value: Any) -> np.ndarray:
-    """Finite numbers, one or a list of them."""
-    try:
-        numbers = np.asarray(np.nan if isinstance(value, bool | str) else value, dtype=np.float64)
-    except (TypeError, ValueError):
-        numbers = np.array(np.nan)
-    if numbers.ndim > 1 or not numbers.size or not np.isfinite(numbers).all():
-        raise OptionError(f"{argument}={value!r} must be a number or a list of numbers.")
-    return numbers
-
-
 def _positive(argument: str, value: Any) -> list[float]:
     """One or several positive numbers."""
-    numbers = np.atleast_1d(_numbers(argument, value))
+    numbers = np.atleast_1d(finite_numbers(argument, value))
     if not (numbers > 0.0).all():
         raise OptionError(f"{argument}={value!r} must be positive numbers.")
     return [float(number) for number in numbers]
@@ -356,7 +345,7 @@ def _dates(
 def _days(argument: str, values: Any) -> np.ndarray:
     """Dates to the day."""
     try:
-        return np.asarray(values, dtype="datetime64[D]")
+        return np.asarray(values).astype("datetime64[D]")
     except (TypeError, ValueError) as error:
         raise DataError(f"{argument} cannot be read as dates ({error}); write them as 2020-06-30.") from error
 

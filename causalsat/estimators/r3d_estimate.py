@@ -186,7 +186,7 @@ def estimates(
                 BandwidthWarning,
             )
             continue
-        warn_widths(found[-1].h, own.x, own.treated)
+        warn_widths(found[-1].h, own.x, own.treated, f"{design.split} {label}" if k else "")
         warn_donut(choices.donut, found[-1].h)
     return tuple(found), tuple(failed)
 

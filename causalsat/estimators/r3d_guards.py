@@ -140,21 +140,25 @@ def guard_widths(h: np.ndarray, quantiles: np.ndarray, left_off: bool) -> None:
         )
 
 
-def warn_widths(h: np.ndarray, x: np.ndarray, treated: np.ndarray) -> None:
-    """Warn of a window (narrowest and widest of h (2,) or (2, M)) with fewer than five units, or beyond the data."""
+def warn_widths(h: np.ndarray, x: np.ndarray, treated: np.ndarray, units: str = "") -> None:
+    """Warn of a window (narrowest and widest of h (2,) or (2, M)) with fewer than five units, or beyond the data.
+
+    ``units`` names the set of units where there are several.
+    """
+    start = f"{units}: " if units else ""
     for side, own, widths in (("right", treated, h[0]), ("left", ~treated, h[1])):
         size, narrow, wide = np.abs(x[own]), float(np.min(widths)), float(np.max(widths))
         inside = int((size <= narrow).sum())
         if inside < LEAST_UNITS:
             warn(
-                f"the bandwidth {narrow:.6g} leaves {inside} units {side} of the cutoff (fewer than {LEAST_UNITS}): "
-                "the estimate rests on them alone.",
+                f"{start}the bandwidth {narrow:.6g} leaves {inside} units {side} of the cutoff (fewer than "
+                f"{LEAST_UNITS}): the estimate rests on them alone.",
                 BandwidthWarning,
             )
         if wide > size.max():
             warn(
-                f"the bandwidth {wide:.6g} is wider than the data {side} of the cutoff, which reach {size.max():.6g}: "
-                "the fit is global there, and units far from the cutoff shape the limit.",
+                f"{start}the bandwidth {wide:.6g} is wider than the data {side} of the cutoff, which reach "
+                f"{size.max():.6g}: the fit is global there, and units far from the cutoff shape the limit.",
                 BandwidthWarning,
             )
 

@@ -204,7 +204,8 @@ def chosen_bootstrap(inference: Any, n_boot: Any, level: float) -> Bootstrap:
         raise OptionError(f"inference={inference!r} must be a Bootstrap(...).")
     if n_boot is not None:
         n = count("n_boot", n_boot, minimum=1)
-        if inference is not None and inference.n not in (n, 1999):
+        # A Bootstrap written without n holds the default of its class: no number that the caller chose.
+        if inference is not None and inference.n not in (n, 1999, Bootstrap.n):
             raise OptionError(f"n_boot={n} contradicts inference=Bootstrap(n={inference.n}); give one of them.")
         bootstrap = Bootstrap(
             n, bootstrap.scheme, bootstrap.block_km, bootstrap.refit, bootstrap.law, bootstrap.strata,
@@ -239,6 +240,14 @@ def _numbers(value: Any) -> np.ndarray:
         return np.asarray(np.nan if isinstance(value, bool) else value, dtype=np.float64)
     except (TypeError, ValueError):
         return np.array(np.nan)
+
+
+def finite_numbers(argument: str, value: Any) -> np.ndarray:
+    """Finite numbers, one () or a list of them (k,) (raises OptionError)."""
+    numbers = np.array(np.nan) if isinstance(value, str | Mapping | set) else _numbers(value)
+    if numbers.ndim > 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise OptionError(f"{argument}={value!r} must be a number or a list of numbers.")
+    return numbers
 
 
 def _several(argument: str, value: str | Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:

@@ -195,7 +195,11 @@ def _meta(found: Sequence[R3dEstimate], choices: R3dChoices, failed: Sequence[R3
         "h_treatment": None if first.h_treatment is None else _widths(first.h_treatment),
         "bandwidth": "given" if first.selected is None else first.selected.notes(),
         "anderson_rubin": {one.cutoff: _sets(one) for one in found} if inference.sets else None,
-        "findings": findings(first) + ([BETWEEN.format(design.split)] if several else []),
+        "findings": [
+            *findings(first),
+            *(f"{design.split} {one.cutoff} ({one.n} units) has no estimate: {one.reason}" for one in failed),
+            *([BETWEEN.format(design.split)] if several else []),
+        ],
         "not_estimated": {one.cutoff: one.reason for one in failed},
         "residuals": inference.residuals,
         "df": float(np.nanmedian(inference.curve.df)),
