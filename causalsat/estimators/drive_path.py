@@ -19,8 +19,8 @@ from causalsat.inference.iv_sets import SetRow
 if TYPE_CHECKING:
     import pandas as pd
 
-BIAS, SIZE = "Stock-Yogo, bias 10 % of OLS's", "Stock-Yogo, size 10 % of a 5 % test"
-EFFECTIVE, TEN = "Montiel Olea-Pflueger, bias 10 % of the worst case", "rule of thumb, ten"
+BIAS, SIZE = "Stock-Yogo, 10 % bias", "Stock-Yogo, 10 % size"
+EFFECTIVE, TEN = "Montiel Olea-Pflueger, 10 % bias", "rule of thumb, ten"
 _BAND_POINTS = 24
 _BAND_DRAWS = 4000
 

@@ -151,7 +151,7 @@ def test_given_axes_are_divided_between_bars_and_scatter(several):
     from matplotlib.figure import Figure
 
     shown = strength_bars(several.equations[0], 1)
-    grid = Figure(layout="constrained").subplots(1, 2)
+    grid = Figure(figsize=(14.0, 5.0), layout="constrained").subplots(1, 2)
     loose = Figure()
     for ax in (None, grid[0], loose.add_axes((0.1, 0.1, 0.8, 0.8))):
         made = plot_strength(*shown, ax=ax)
