@@ -10,7 +10,6 @@ import numpy as np
 from causalsat.errors import number, one_of
 from causalsat.estimators.ate_options import names_of
 from causalsat.estimators.r3d_guards import (
-    guard_cluster,
     guard_cutoff,
     guard_outcome,
     guard_raw_images,
@@ -267,7 +266,6 @@ def open_design(
     one_of("tie", tie, ("treated", "control", "drop"))
     cutoff = cutoff if isinstance(cutoff, str) else number("cutoff", cutoff, -math.inf, math.inf)
     guard_segments(cutoff, segments)
-    guard_cluster(cluster)
     roles = _roles(running, cutoff, segments, treatment, covariates, unit_weights, cluster)
     constant = {role.name: role.names() for role in roles}
     if coords is not None and not isinstance(coords, str):

@@ -68,14 +68,6 @@ def guard_segments(cutoff: float | str, segments: Any) -> None:
         )
 
 
-def guard_cluster(cluster: Any) -> None:
-    """Refuse several columns of clusters (raises OptionError)."""
-    if cluster is not None and not isinstance(cluster, str):
-        raise OptionError(
-            f"cluster={cluster!r} must name one column: units are clustered one way. Join several columns into one."
-        )
-
-
 def guard_treatment(treatment: np.ndarray, treated: np.ndarray, name: str) -> str:
     """Refuse a treatment without a first stage; say what it is: "sharp", "binary", "share" or "dose"."""
     if bool((treatment == treatment[0]).all()):

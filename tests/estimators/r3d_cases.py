@@ -34,6 +34,7 @@ def arrays(x, Q, *, T=None, W=None, omega=None, cluster=None, lonlat=None, quant
     return SimpleNamespace(
         x=x, treated=x >= 0, Q=Q, quantiles=levels, cells=cells, omega=np.ones(n) if omega is None else omega,
         treatment=T, covariates=np.zeros((n, 0)) if W is None else W, sampling=Sampling(n, cluster=cluster, lonlat=lonlat),
+        names={} if cluster is None else {"cluster": "cluster"},
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def test_messages_name_what_was_given():
         ask(twice, np.vstack([draws, draws]), inference=cs.Bootstrap(199, "iid"), **options)
     with pytest.raises(OptionError, match="but cluster= is given"):
         ask(data, draws, cluster="group", inference=cs.Bootstrap(199, "iid"), bandwidth=0.9)
-    with pytest.raises(OptionError, match="clustered one way"):
+    with pytest.raises(OptionError, match="this role takes one"):
         ask(data, draws, cluster=["group", "unit"])
 
 

@@ -171,7 +171,7 @@ def test_documented_defaults_are_the_coded_ones():
     parameters = inspect.signature(cs.r3d).parameters
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
     expected = {
-        "unit": None, "cutoff": 0.0, "treatment": None, "covariates": None, "weights": None, "count_weights": False,
+        "unit": None, "cutoff": 0.0, "segments": None, "treatment": None, "covariates": None, "weights": None, "count_weights": False,
         "unit_weights": None, "cluster": None, "coords": None, "quantiles": 99, "estimator": "frechet", "order": 2,
         "kernel": "triangular", "bandwidth": "imse", "bandwidth_treatment": None, "quantile_rule": "type7",
         "small_sample": None, "functionals": ("mean",), "thresholds": (), "tests": ("nullity", "homogeneity"),
