@@ -402,7 +402,9 @@ def test_summaries_say_which_rows_are_per_unit_of_treatment_and_which_tails_are_
     names = ("mean", "sd", "gini", "unit:sd", "w2")
     fuzzy = cs.r3d(frame, outcome=z, treatment="t", functionals=names, quantile_rule="type9", **options)
     told = "sd, gini: difference of the two average distributions at the cutoff, not per unit of treatment"
-    assert told in fuzzy.summary() and told in fuzzy.table.to_markdown() and "unit:sd, " not in fuzzy.meta["findings"][-1]
+    assert (
+        told in fuzzy.summary() and told in fuzzy.table.to_markdown() and "unit:sd, " not in fuzzy.meta["findings"][-1]
+    )
     sharp = cs.r3d(frame, outcome=z, functionals=names, quantile_rule="type9", **options)
     assert "per unit of treatment" not in sharp.summary()
     levels = np.arange(1, 10) / 10
