@@ -6,18 +6,16 @@ DRIVE are searched.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from causalsat.errors import OptionError, nearest, number
-from causalsat.estimators.drive_equation import Equation, problem_of
-from causalsat.estimators.drive_fit import solve_drive
-from causalsat.estimators.drive_law import LAW_STREAM, law_normals, limit_law, shrinkage, t_factors, variance_root
+from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_options import DriveChoices
-from causalsat.estimators.drive_problem import DriveProblem
+from causalsat.estimators.drive_sensitivity_ends import DriveEnds, shifted
 from causalsat.estimators.drive_sensitivity_sets import (
     FURTHEST,
     BoxTest,
@@ -28,7 +26,7 @@ from causalsat.estimators.drive_sensitivity_sets import (
     smallest_box,
 )
 from causalsat.estimators.k_class import Estimate, comparator
-from causalsat.inference.intervals import draws_needed, interval, tail_rank
+from causalsat.inference.intervals import interval
 from causalsat.inference.iv_covariance import tested_sandwich
 from causalsat.inference.iv_rows import IvRows
 from causalsat.inference.iv_sets import confidence_sets
@@ -38,14 +36,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METHODS = ("tsls", "drive", "ar")
-_SEARCHED = 1999
-_FLAT = 1e-10
 _EMPTY = "empty at every direct effect of the box: the model is rejected"
+_PASSED = "rho is then not below the threshold at some direct effect of the box"
+_NO_LAW = "DRIVE then has no limit law at some direct effect of the box"
 _NO_INTERVAL = {
     "tsls": "TSLS has no covariance here",
     "drive": "at some direct effect of the box rho is not below the threshold, and DRIVE has no limit interval",
     "ar": "the Anderson-Rubin test does not exist, or cannot reject anything, under this covariance",
 }
+
+
+class Ends(NamedTuple):
+    """Ends of a union, the breakdown, and why there is no interval from there where the null never enters."""
+
+    low: float
+    high: float
+    breakdown: float
+    gone: str = ""
+
+
+NOTHING = Ends(np.nan, np.nan, np.nan)
 
 
 @public
@@ -59,11 +69,12 @@ class DriveSensitivity:
         Half-width of the box of direct effects by instrument, in standard deviations of the outcome per standard
         deviation of the instrument.
     union : dict of str to list
-        Columns method, treatment, low, high, breakdown, reason: the ends of the union of intervals over the box (the
-        limit interval of DRIVE, the hull of the Anderson-Rubin set under the study's covariance), NaN with its reason
-        where there is none; and the smallest half-width, the same for all instruments, at which the union no longer
+        Columns method, treatment, low, high, breakdown, reason, breakdown_reason: the ends of the union of intervals
+        over the box (the limit interval of DRIVE, the hull of the Anderson-Rubin set under the study's covariance),
+        NaN with its reason where there is none; and the smallest half-width, the same for all instruments, at which the union no longer
         excludes the null (for "ar", at which the test no longer rejects it): infinite when four standard deviations
-        are not enough, NaN for a method without an interval.
+        are not enough, NaN for a method without an interval. Where the null is excluded as long as there is an
+        interval, it is the half-width from which there is none, and ``breakdown_reason`` says why.
     prior : dict of str to list
         Columns treatment, estimate, std_error, low, high of TSLS under a normal prior; empty without one.
     breakdown : dict of str to float
@@ -97,10 +108,12 @@ class DriveSensitivity:
             size = self.union["breakdown"][i]
             if not np.isnan(size):
                 found = f"{size:.3g}" if np.isfinite(size) else f"more than {FURTHEST:g}"
-                after.append(
-                    f"{who}: {self.null:g} enters the interval once each instrument may move the outcome by up to "
-                    f"{found} standard deviations per standard deviation of its own."
-                )
+                box = f"each instrument may move the outcome by up to {found} standard deviations per standard "
+                box += "deviation of its own"
+                why = self.union["breakdown_reason"][i]
+                enters = f"{self.null:g} enters the interval once {box}."
+                lost = f"there is no interval once {box}: {why}; every interval before excludes {self.null:g}."
+                after.append(f"{who}: {lost if why else enters}")
         return "\n".join(lines + after)
 
 
@@ -125,7 +138,8 @@ def sensitivity(
         Half-widths of the box in sd of y per sd of z; one number for all. None: 0.05.
     prior : mapping of instrument to (mean, sd), optional
         Independent normal priors of the direct effects in the same unit, for TSLS: b - D mu with variance
-        V + D Psi D', D = (X'P_Z X)^{-1} X'Z, and the quantile of the TSLS row (t with clusters).
+        V + D Psi D', D = (X'P_Z X)^{-1} X'Z, V the variance of TSLS of y - Z mu, and the quantile of the TSLS row (t
+        with clusters).
 
     Raises
     ------
@@ -153,16 +167,11 @@ def sensitivity(
     return DriveSensitivity(
         direct={name: float(s) for name, s in zip(rows.instruments, sizes, strict=True)},
         union=union,
-        prior={} if priors is None else _under_prior(moments, found, choices.level, priors, units),
+        prior={} if priors is None else _under_prior(moments, choices, priors, units),
         breakdown={method: union["breakdown"][k * rows.p] for k, method in enumerate(METHODS)},
         null=choices.null,
         treatment=rows.treatments[0],
     )
-
-
-def shifted(rows: IvRows, eta: np.ndarray) -> IvRows:
-    """The rows with the direct effect ``eta`` (q,) taken out of the outcome."""
-    return replace(rows, y=rows.y - rows.Z @ eta)
 
 
 def _sizes(rows: IvRows, direct: float | Mapping[str, float]) -> np.ndarray:
@@ -204,10 +213,11 @@ def _units(rows: IvRows) -> np.ndarray:
     return np.asarray(sd_y / np.sqrt(np.mean(rows.weights[:, None] * rows.Z**2, axis=0)))
 
 
-def _union(rows: IvRows, found: list[tuple[float, float, float]]) -> dict[str, list[Any]]:
-    """Columns of the union from (low, high, breakdown) by method and treatment; low above high is an empty set."""
-    union: dict[str, list[Any]] = {k: [] for k in ("method", "treatment", "low", "high", "breakdown", "reason")}
-    for k, (low, high, size) in enumerate(found):
+def _union(rows: IvRows, found: list[Ends]) -> dict[str, list[Any]]:
+    """Columns of the union from what was found by method and treatment; low above high is an empty set."""
+    names = ("method", "treatment", "low", "high", "breakdown", "reason", "breakdown_reason")
+    union: dict[str, list[Any]] = {name: [] for name in names}
+    for k, (low, high, size, gone) in enumerate(found):
         method, empty = METHODS[k // rows.p], low > high
         lost = bool(np.isnan(low) or np.isnan(high))
         union["method"].append(method)
@@ -216,12 +226,13 @@ def _union(rows: IvRows, found: list[tuple[float, float, float]]) -> dict[str, l
         union["high"].append(np.nan if empty or lost else float(high))
         union["breakdown"].append(float(size))
         union["reason"].append(_EMPTY if empty else _NO_INTERVAL[method] if lost else "")
+        union["breakdown_reason"].append(gone)
     return union
 
 
 def _tsls(
     moments: DirectMoments, found: Estimate, choices: DriveChoices, sizes: np.ndarray, units: np.ndarray
-) -> list[tuple[float, float, float]]:
+) -> list[Ends]:
     rows = moments.rows
     quantile = interval("normal", np.zeros(1), np.ones(1), level=choices.level, df=found.df).high[0]
     columns = []
@@ -233,13 +244,11 @@ def _tsls(
 
         first = outside(0.0)
         size = smallest_box(outside) if first > 0.0 else np.nan if np.isnan(first) else 0.0
-        columns.append((*corner_ends(moments, sizes * units, quantile, j), size))
+        columns.append(Ends(*corner_ends(moments, sizes * units, quantile, j), size))
     return columns
 
 
-def _ar(
-    moments: DirectMoments, choices: DriveChoices, sizes: np.ndarray, units: np.ndarray
-) -> list[tuple[float, float, float]]:
+def _ar(moments: DirectMoments, choices: DriveChoices, sizes: np.ndarray, units: np.ndarray) -> list[Ends]:
     """Hull of the union, which contains the set without direct effects as the table has it, and the breakdown."""
     from scipy import special, stats
 
@@ -260,7 +269,7 @@ def _ar(
     for j, name in enumerate(rows.treatments):
         table = sets[name]
         if table is None:
-            columns.append((np.nan, np.nan, np.nan))
+            columns.append(NOTHING)
             continue
         test = BoxTest(moments, j, critical)
         pieces = (*table.pieces, *(test.pieces(sizes * units) if sizes.any() else ()))
@@ -268,85 +277,16 @@ def _ar(
         size = 0.0
         if not table.contains(choices.null):
             size = smallest_box(partial(test.excess, choices.null, units))
-        columns.append((low, high, size))
+        columns.append(Ends(low, high, size))
     return columns
 
 
-class DriveEnds:
-    """Ends of the limit interval of DRIVE as functions of the direct effects, at a fixed radius.
-
-    ``df`` are the degrees of freedom of its law, infinite for the normal one.
-    """
-
-    def __init__(self, moments: DirectMoments, choices: DriveChoices, rho: float, df: float) -> None:
-        self.moments, self.choices, self.rho, rows = moments, choices, rho, moments.rows
-        draws = max(_SEARCHED, draws_needed(choices.level))
-        self.normals = law_normals(draws, rows.q, choices.seed, LAW_STREAM)
-        self.factors = t_factors(draws, df, choices.seed) if np.isfinite(df) else np.ones(draws)
-        self.rank = tail_rank(draws, 0.5 * (1.0 - choices.level))
-        squares, unit = np.mean(rows.weights[:, None] * rows.X**2, axis=0), choices.scale == "unit"
-        self.sd_x = np.sqrt(squares) if unit else np.ones(rows.p)
-        self.sd_y = float(np.sqrt(np.mean(rows.weights * rows.y**2))) if unit else 1.0
-        # Only the target "ols" looks beyond B and w: at what lies outside the instruments, which eta does not move.
-        # That target has no units, so that its outcome keeps one scale.
-        self.held = rows.scaled(self.sd_y, self.sd_x)
-        lowest = np.linalg.eigvalsh(self.problem(np.zeros(rows.q))[0].A)[0]
-        self.below = choices.shrink_to == "zero" and choices.metric == "tsls" and rho < lowest
-
-    def problem(self, eta: np.ndarray) -> tuple[DriveProblem, np.ndarray]:
-        """The problem at direct effects eta (q,) and the turn (q, q) from orthonormal instruments to its metric."""
-        moments, choices, inner = self.moments, self.choices, self.moments.rows.moments
-        sd_y, turn = self.sd_y, np.eye(moments.rows.q)
-        if choices.scale == "unit" and choices.shrink_to == "zero":
-            sd_y = moments.size(np.concatenate([[1.0], inner.b_tsls, -eta]))
-        if choices.metric == "gmm":
-            here = np.concatenate([[1.0], moments.move @ eta, -eta])
-            values, vectors = np.linalg.eigh(moments.variance(here) / moments.second_factor)
-            turn = moments.size(here) * (vectors / np.sqrt(np.maximum(values, _FLAT * values[-1]))[None, :]).T
-        B, w = turn @ inner.B / self.sd_x[None, :], turn @ (inner.w - inner.L.T @ eta) / sd_y
-        return DriveProblem(self.held, turn, B, w, choices.shrink_to, choices.metric, sd_y, self.sd_x), turn
-
-    def reach(self, eta: np.ndarray) -> np.ndarray:
-        """(k,) rho over the threshold at eta (k, q)."""
-        problems = [self.problem(one)[0] for one in eta]
-        slopes = [problem.gradient(problem.b_tsls) for problem in problems]
-        return self.rho * np.array([c @ np.linalg.solve(p.A, c) for p, c in zip(problems, slopes, strict=True)])
-
-    def near(self, eta: np.ndarray) -> np.ndarray:
-        """Low and high ends (2, p) at eta (q,), raw units, from moments and part of the draws; NaN for no law."""
-        problem, turn = self.problem(eta)
-        rows, (v, reason) = self.moments.rows, shrinkage(problem, self.rho)
-        at = np.concatenate([[1.0], rows.moments.b_tsls - problem.to_raw(problem.b_tsls), -eta])
-        root, notes = variance_root(turn @ self.moments.variance(at) @ turn.T / problem.sd_y**2)
-        if reason or "reason" in notes:
-            return np.full((2, rows.p), np.nan)
-        left, sigma, right = np.linalg.svd(problem.B, full_matrices=True)
-        turned = self.normals @ (root @ left)
-        law = turned[:, : rows.p] @ (right / sigma[:, None])
-        law = law - np.sqrt(np.sum(turned[:, rows.p :] ** 2, axis=1))[:, None] * v[None, :]
-        ranks = np.array([law.shape[0] - self.rank, self.rank - 1])
-        shifts = np.partition(law * self.factors[:, None], ranks, axis=0)[ranks] / np.sqrt(rows.n)
-        return np.asarray(problem.to_raw(solve_drive(problem, self.rho).b - shifts))
-
-    def ends(self, eta: np.ndarray) -> np.ndarray:
-        """Low and high ends (2, p) at eta (q,) as in the table; NaN where rho is not below the threshold."""
-        choices = self.choices
-        problem = problem_of(shifted(self.moments.rows, eta), choices)
-        law = limit_law(problem, self.rho, choices.covariance, n_law=choices.fine.n_law, seed=choices.seed)
-        if not law.valid:
-            return np.full((2, problem.rows.p), np.nan)
-        estimate = problem.to_raw(solve_drive(problem, self.rho).b)
-        draws = estimate[None, :] + problem.to_raw(law.draws) / np.sqrt(problem.rows.n)
-        made = interval("basic", estimate, np.ones_like(estimate), level=choices.level, draws=draws)
-        return np.array([made.low, made.high])
-
-
-def _drive(ends: DriveEnds, sizes: np.ndarray, units: np.ndarray) -> list[tuple[float, float, float]]:
+def _drive(ends: DriveEnds, sizes: np.ndarray, units: np.ndarray) -> list[Ends]:
     """Ends of the union and breakdown of each treatment; none where rho passes the threshold inside the box."""
     moments, null = ends.moments, ends.choices.null
     table, limit = ends.ends(np.zeros(sizes.size)), np.inf
     if np.isnan(table).any():
-        return [(np.nan, np.nan, np.nan)] * moments.rows.p
+        return [NOTHING] * moments.rows.p
     if not ends.below:
         limit = smallest_box(lambda t: 1.0 - highest(ends.reach, t * units, moments)[0])
     fits = ends.below or highest(ends.reach, sizes * units, moments)[0] < 1.0
@@ -356,15 +296,30 @@ def _drive(ends: DriveEnds, sizes: np.ndarray, units: np.ndarray) -> list[tuple[
         way = int(last < null)
         place = sides[way][1]
         near = [] if place is None or not sizes.any() else [place / sizes.max()]
-
-        def gap(t: float, j: int = j, way: int = way, near: list[np.ndarray] = near) -> float:
-            found, place = _furthest(ends, j, way, t * units, [t * one for one in near])
-            near[:] = [place / t]
-            return null - found if way else found - null
-
-        size = min(limit, smallest_box(gap, min(limit, FURTHEST))) if first > null or last < null else 0.0
-        columns.append((sides[0][0], sides[1][0], size))
+        size, gone = 0.0, ""
+        if first > null or last < null:
+            size, gone = _drive_breakdown(ends, j, way, units, limit, near)
+        columns.append(Ends(sides[0][0], sides[1][0], size, gone))
     return columns
+
+
+def _drive_breakdown(
+    ends: DriveEnds, j: int, way: int, units: np.ndarray, limit: float, near: list[np.ndarray]
+) -> tuple[float, str]:
+    """Smallest box whose union meets the null, or, with a reason, the one from which there is no interval."""
+    null, met = ends.choices.null, []
+
+    def gap(t: float) -> float:
+        found, place = _furthest(ends, j, way, t * units, [t * one for one in near])
+        near[:] = [place / t]
+        left = null - found if way else found - null
+        met.append(left <= 0.0)
+        return left
+
+    size = min(limit, smallest_box(gap, min(limit, FURTHEST)))
+    if any(met) or not np.isfinite(size):
+        return size, ""
+    return size, _PASSED if np.isfinite(limit) else _NO_LAW
 
 
 def _furthest(
@@ -383,13 +338,14 @@ def _furthest(
 
 
 def _under_prior(
-    moments: DirectMoments, found: Estimate, level: float, pairs: np.ndarray, units: np.ndarray
+    moments: DirectMoments, choices: DriveChoices, pairs: np.ndarray, units: np.ndarray
 ) -> dict[str, list[Any]]:
-    mean, spread, move = pairs[:, 0] * units, pairs[:, 1] * units, moments.move
+    """TSLS at the mean direct effect, whose residuals make its variance, and the spread of the prior."""
+    spread, move = pairs[:, 1] * units, moments.move
+    found = comparator("tsls", shifted(moments.rows, pairs[:, 0] * units), choices.covariance)
     if found.covariance is None:
         raise OptionError(f"TSLS has no covariance here: {found.unavailable}")
-    estimate = found.b - move @ mean
     error = np.sqrt(np.diag(found.covariance.matrix + (move * spread[None, :] ** 2) @ move.T))
-    made = interval("normal", estimate, error, level=level, df=found.df)
-    columns = {"estimate": estimate, "std_error": error, "low": made.low, "high": made.high}
+    made = interval("normal", found.b, error, level=choices.level, df=found.df)
+    columns = {"estimate": found.b, "std_error": error, "low": made.low, "high": made.high}
     return {"treatment": list(moments.rows.treatments)} | {name: values.tolist() for name, values in columns.items()}

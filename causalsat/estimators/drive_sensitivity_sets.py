@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalsat.inference.covariance import pair_sum, positive_part
-from causalsat.inference.iv_covariance import resolved_sandwich
+from causalsat.inference.iv_covariance import INDEFINITE, resolved_sandwich
 from causalsat.inference.iv_quadratic import Pieces, moved
 from causalsat.inference.iv_robust_ar import angular_set, tangents
 from causalsat.inference.iv_rows import IvRows
@@ -392,7 +392,7 @@ def _null_variance(moments: DirectMoments) -> np.ndarray:
         M[: 1 + rows.p, : 1 + rows.p] = outside.T @ (rows.weights[:, None] * outside) / rows.d1
         return np.asarray(M[:, :, None, None] * np.eye(q)[None, None])
     V = moments.first_factor / moments.second_factor * moments.V
-    if moments.sandwich.kind in ("conley", "twoway"):
+    if moments.sandwich.kind in INDEFINITE:
         flat, _ = positive_part(V.transpose(0, 2, 1, 3).reshape(k * q, k * q))
         V = flat.reshape(k, q, k, q).transpose(0, 2, 1, 3)
     return np.asarray(V)

@@ -1,6 +1,7 @@
 """Direct effects of instruments in `drive`: the union starts at the table, covers the box, and ends where it must."""
 
 import itertools
+import logging
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from causalsat.errors import OptionError
 from causalsat.estimators.drive_equation import problem_of
 from causalsat.estimators.drive_fit import solve_drive
 from causalsat.estimators.drive_law import limit_law
-from causalsat.estimators.drive_sensitivity import DriveEnds, _units, sensitivity, shifted
+from causalsat.estimators.drive_sensitivity import _units, sensitivity
+from causalsat.estimators.drive_sensitivity_ends import DriveEnds, shifted
 from causalsat.estimators.drive_sensitivity_sets import corner_ends, direct_moments
 from causalsat.estimators.k_class import comparator
 from causalsat.inference.intervals import interval
@@ -20,6 +22,7 @@ from causalsat.inference.options import Sandwich
 from causalsat.simulate.iv import iv
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalsat.errors.CausalsatWarning")
+LOG = logging.getLogger(__name__)
 CLASSICAL, ROBUST = Sandwich("classical"), Sandwich("hc1")
 LAW = cs.DriveOptions(n_law=2000)
 
@@ -268,3 +271,44 @@ def test_a_prior_of_numpy_numbers_widens_the_interval():
     plain = fitted.sensitivity(direct=0.0, prior={}).prior["std_error"][0]
     wide = fitted.sensitivity(direct=0.0, prior={"z1": np.array([0.0, 0.1])}).prior["std_error"][0]
     assert wide > plain
+
+
+@pytest.mark.parametrize("covariance", [CLASSICAL, ROBUST, Sandwich("cluster")])
+def test_a_prior_without_spread_is_tsls_of_the_outcome_net_of_the_direct_effect(covariance):
+    data, _ = iv(n=600, q=3, seed=3, concentration=400.0, clusters=40)
+    roles = {"outcome": "y", "treatment": "x", "instruments": ["z1", "z2", "z3"], "n_boot": 0, "sets": ()}
+    roles |= {"cluster": "cluster" if covariance.kind == "cluster" else None, "covariance": covariance, "options": LAW}
+    fitted = cs.drive(data, **roles)
+    found = fitted.sensitivity(direct=0.0, prior={"z1": (0.6, 0.0), "z2": (-0.3, 0.0)}).prior
+    eta = np.array([0.6, -0.3, 0.0]) * _units(fitted.equations[0].rows)
+    outcome = data["y"] - np.column_stack([data["z1"], data["z2"], data["z3"]]) @ eta
+    moved = cs.drive(data | {"y": outcome}, **roles).table.row(method="tsls", interval="wald")
+    at_zero = fitted.table.row(method="tsls", interval="wald")["std_error"]
+    told = {name: found[name][0] for name in ("estimate", "std_error", "low", "high")}
+    LOG.info("standard error at no direct effect %.4f, at the prior mean %.4f", at_zero, told["std_error"])
+    assert list(told.values()) == pytest.approx(
+        [moved["estimate"], moved["std_error"], moved["conf_low"], moved["conf_high"]], rel=1e-9
+    )
+    assert abs(at_zero / told["std_error"] - 1.0) > 0.1
+
+
+def test_a_breakdown_where_the_interval_ends_to_exist_does_not_say_that_the_null_entered():
+    fitted = _fitted(rho=0.99 * _fitted().rho_report.rho_hat, options=LAW)
+    found = fitted.sensitivity(direct=0.0)
+    union, size = found.to_frame().set_index("method"), found.breakdown["drive"]
+    below = fitted.sensitivity(direct=0.999 * size).to_frame().set_index("method").loc["drive"]
+    above = fitted.sensitivity(direct=1.001 * size).to_frame().set_index("method").loc["drive"]
+    assert below["low"] > 0.0 or below["high"] < 0.0
+    assert np.isnan(above["low"])
+    assert "threshold" in union.loc["drive", "breakdown_reason"]
+    assert union.loc["tsls", "breakdown_reason"] == union.loc["ar", "breakdown_reason"] == ""
+    words = found.summary()
+    assert "drive of x: there is no interval once each instrument" in words
+    assert "drive of x: 0 enters" not in words
+    assert "tsls of x: 0 enters" in words
+
+
+def test_a_breakdown_at_which_the_null_enters_has_no_reason():
+    found = _uneven((0.5, 0.15), 1000, ROBUST).sensitivity(direct=0.0)
+    assert found.union["breakdown_reason"] == ["", "", ""]
+    assert "drive of x: 0 enters" in found.summary()
