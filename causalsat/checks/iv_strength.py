@@ -67,6 +67,9 @@ class FirstStage:
         Finite-sample factor inside that covariance.
     unavailable : dict of str to str
         Name of a missing number -> reason.
+    unequal : bool
+        Whether weights differ. The laws of the classical, Cragg-Donald and conditional F then take them for precisions,
+        and these numbers are held against no critical value.
     """
 
     treatments: tuple[str, ...]
@@ -90,16 +93,20 @@ class FirstStage:
     covariance: str
     factor: float
     unavailable: dict[str, str] = field(default_factory=dict)
+    unequal: bool = False
 
     @property
     def weak(self) -> bool:
         """Whether the instruments count as weak.
 
         One treatment: the effective F does not exceed its 10 % value. Several: the smallest conditional F, or the
-        Kleibergen-Paap F, does not exceed ten. A number that does not exist counts as weak.
+        Kleibergen-Paap F, does not exceed ten; with unequal weights the Kleibergen-Paap F alone. A number that does
+        not exist counts as weak.
         """
         if len(self.treatments) == 1:
             return not self.f_effective > self.effective_critical[10]
+        if self.unequal:
+            return not self.kleibergen_paap.f > RULE_OF_THUMB
         low = float(self.sanderson_windmeijer.min())
         rank = self.kleibergen_paap.f if not math.isnan(self.kleibergen_paap.f) else self.cragg_donald.f
         return not (low > RULE_OF_THUMB and rank > RULE_OF_THUMB)
@@ -161,6 +168,7 @@ def first_stage(rows: IvRows, sandwich: Sandwich) -> FirstStage:
         covariance=scores.words,
         factor=scores.factor,
         unavailable=unavailable,
+        unequal=rows.unequal,
     )
 
 
@@ -357,7 +365,7 @@ def _conditional_check(stage: FirstStage) -> CheckResult:
     low = float(stage.sanderson_windmeijer.min())
     text = f"Sanderson-Windmeijer: {'; '.join(test.text for test in tests)}."
     ordinary = min(float(value) for value in stage.f_classical)
-    if not stage.law_classical:
+    if stage.unequal:
         text += " The rule of ten is not applied to them."
     elif low <= RULE_OF_THUMB < ordinary:
         text += (
@@ -372,5 +380,5 @@ def _conditional_check(stage: FirstStage) -> CheckResult:
         "p_value": [test.p_value for test in tests],
         "f_classical": [float(value) for value in stage.f_classical],
     }
-    passed = None if not stage.law_classical else low > RULE_OF_THUMB
+    passed = None if stage.unequal else low > RULE_OF_THUMB
     return CheckResult("sanderson_windmeijer", passed, low, text, table)

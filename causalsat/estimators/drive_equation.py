@@ -226,6 +226,8 @@ def _strength_words(strength: FirstStage) -> str:
     if len(strength.treatments) > 1:
         rank = strength.kleibergen_paap.f
         found = "does not exist" if np.isnan(rank) else f"is {rank:.2f}"
+        if strength.unequal:
+            return f"the Kleibergen-Paap F {found} and should exceed ten"
         return (
             f"the smallest conditional F is {strength.sanderson_windmeijer.min():.2f} and the Kleibergen-Paap F "
             f"{found}; both should exceed ten"

@@ -158,20 +158,24 @@ def _single_bars(strength: FirstStage) -> list[StrengthBar]:
 
 
 def _several_bars(strength: FirstStage) -> list[StrengthBar]:
-    """Several treatments: ten for the conditional F and the rank F, which is what weakness is judged by."""
+    """Several treatments: ten where weakness is judged by it; no classical F is with unequal weights."""
     ten = _marks({TEN: RULE_OF_THUMB})
+    classical = () if strength.unequal else ten
     bars = []
     for j, name in enumerate(strength.treatments):
         bars.append(StrengthBar(f"classical F, {name}", float(strength.f_classical[j])))
         bars.append(StrengthBar(f"robust F, {name}", float(strength.f_robust[j])))
-        bars.append(StrengthBar(f"conditional F, {name}", float(strength.sanderson_windmeijer[j]), ten))
-    judge = _stock_yogo(strength) if np.isfinite(strength.kleibergen_paap.f) else _stock_yogo(strength) + ten
+        bars.append(StrengthBar(f"conditional F, {name}", float(strength.sanderson_windmeijer[j]), classical))
+    judge = _stock_yogo(strength) if np.isfinite(strength.kleibergen_paap.f) else _stock_yogo(strength) + classical
     bars.append(StrengthBar("Cragg-Donald F", strength.cragg_donald.f, judge))
     bars.append(StrengthBar("Kleibergen-Paap F", strength.kleibergen_paap.f, ten))
     return bars
 
 
 def _stock_yogo(strength: FirstStage) -> tuple[tuple[str, float], ...]:
+    """None with unequal weights, which the classical F takes for precisions."""
+    if strength.unequal:
+        return ()
     return _marks({BIAS: strength.stock_yogo_bias.values[10], SIZE: strength.stock_yogo_size.values[10]})
 
 

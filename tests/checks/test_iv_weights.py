@@ -1,6 +1,7 @@
 """Unequal sampling weights: homoskedastic laws fail even with homoskedastic errors, so they are withheld in words."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,3 +115,18 @@ def test_equal_weights_change_nothing():
     assert all(row.found is not None for row in found)
     assert sargan(rows).law == "chi2(2)"
     assert "assumption" not in comparator("tsls", rows, CLASSICAL).covariance.notes
+
+
+def test_strength_of_several_treatments_is_judged_by_kleibergen_paap_alone():
+    for seed in range(40):
+        stage = first_stage(study(seed, n=120, p=2), HC1)
+        assert stage.unequal
+        assert stage.weak is not (stage.kleibergen_paap.f > 10.0)
+    weak, strong = study(0, n=120, p=2), study(0, n=4000, p=2)
+    assert first_stage(weak, HC1).weak
+    assert not first_stage(strong, HC1).weak
+    # What the conditional F says is of no account, on either side.
+    stage = first_stage(strong, HC1)
+    assert not replace(stage, sanderson_windmeijer=np.full(2, 1.0)).weak
+    assert replace(stage, kleibergen_paap=replace(stage.kleibergen_paap, f=np.nan)).weak
+    assert replace(stage, sanderson_windmeijer=np.full(2, 1.0), unequal=False).weak

@@ -171,3 +171,32 @@ def test_bars_say_what_is_infinite_or_missing():
     assert [text.get_text() for text in ax.texts] == ["infinite", "not available"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["ten"]
     assert [patch.get_width() for patch in ax.patches] == [0.0, 0.0, 4.0]
+
+
+@pytest.mark.parametrize("names", [("x",), ("x1", "x2")])
+def test_unequal_weights_leave_the_classical_f_without_marks(names):
+    rng, roles = np.random.default_rng(5), {"outcome": "y", "instruments": ["z1", "z2", "z3", "z4"]}
+    data, _ = iv(n=400, q=4, p=len(names), concentration=300.0, seed=2)
+    data["w"] = np.exp(rng.standard_normal(400))
+    found = cs.drive(data, treatment=list(names), weights="w", n_boot=0, compare=("tsls",), sets=(), **roles)
+    stage = found.first_stage
+    assert stage.unequal
+    assert found.check("stock_yogo").passed is None
+    marks = {bar.name: dict(bar.marks) for bar in strength_bars(found.equations[0])[0]}
+    for name in (f"classical F, {names[0]}", "Cragg-Donald F", f"conditional F, {names[-1]}"):
+        assert marks.get(name, {}) == {}
+    if len(names) == 1:
+        assert marks["effective F"] == {EFFECTIVE: stage.effective_critical[10]}
+    else:
+        assert marks["Kleibergen-Paap F"] == {TEN: 10.0}
+
+
+def test_weak_treatments_under_unequal_weights_are_called_so_by_kleibergen_paap():
+    rng = np.random.default_rng(6)
+    data, _ = iv(n=300, q=4, p=2, concentration=2.0, seed=2)
+    data["w"] = np.exp(rng.standard_normal(300))
+    with pytest.warns(cs.errors.WeakInstrumentWarning) as caught:
+        cs.drive(data, outcome="y", treatment=["x1", "x2"], instruments=["z1", "z2", "z3", "z4"], weights="w", n_boot=0)
+    texts = [str(one.message) for one in caught]
+    assert any("the Kleibergen-Paap F is " in text and "and should exceed ten" in text for text in texts)
+    assert not any("conditional F" in text for text in texts)
