@@ -170,7 +170,10 @@ def validate_study(config: RunConfig) -> dict[str, Any]:
     found: dict[str, Any] = {"table": {"rows": frame.n, "columns": list(frame.names)}}
     for method, arguments in config.methods.items():
         _check_columns(method, arguments, frame.names)
-        preflight_of(method)(verb_of(method), table, call_arguments(arguments))
+        given = call_arguments(arguments)
+        if config.embed is not None or config.embeddings is not None:
+            given["embeddings"] = config.embeddings or config.embed
+        preflight_of(method)(verb_of(method), table, given)
     if config.embed is not None:
         found["embed"] = embed_plan(config).describe()
     if config.embeddings is not None and not (config.folder / config.embeddings).exists():

@@ -6,10 +6,10 @@ from typing import Any
 
 from causalsat.errors import OptionError, UnusedWarning, collected_warnings, warn
 from causalsat.estimators.drive_checks import drive_checks
-from causalsat.estimators.drive_design import drive_designs, roles_of
+from causalsat.estimators.drive_design import drive_designs
 from causalsat.estimators.drive_equation import fit_equation
-from causalsat.estimators.drive_guards import guard_instruments
-from causalsat.estimators.drive_options import DriveOptions, refuse_without_images, validated_choices
+from causalsat.estimators.drive_options import DriveOptions, validated_choices
+from causalsat.estimators.drive_preflight import checked_roles
 from causalsat.estimators.drive_result import DriveResult
 from causalsat.estimators.drive_table import build_table, study_facts
 from causalsat.inference.options import Bootstrap, Sandwich
@@ -161,17 +161,14 @@ def drive(
         embedding_control=embedding_control, level=level, n_boot=n_boot, seed=seed, inference=inference,
         covariance=covariance, interval=interval, null=null, options=options, cluster=cluster, folds=folds,
     )  # fmt: skip
-    guard_instruments(instruments)
-    refuse_without_images(embeddings, embedding_key, choices)
+    roles = checked_roles(
+        choices, outcome=outcome, treatment=treatment, instruments=instruments, covariates=covariates,
+        fixed_effects=fixed_effects, weights=weights, cluster=cluster, embeddings=embeddings,
+        embedding_key=embedding_key,
+    )  # fmt: skip
     with collected_warnings() as notes:
         if folds is not None and choices.folds is None:
             warn(f'folds={folds!r} names the environments of rho="cv", and rho={rho!r} uses none.', UnusedWarning)
-        roles = roles_of(
-            outcome=outcome, treatment=treatment, instruments=instruments, covariates=covariates,
-            fixed_effects=fixed_effects, weights=weights, cluster=cluster,
-            environments=None if choices.folds is None else choices.folds.by,
-            fold_group=None if embeddings is None else choices.fine.nuisance_folds.by,
-        )  # fmt: skip
         study = open_study(data, roles, coords=coords, embeddings=embeddings, embedding_key=embedding_key, verb="drive")
         designs = drive_designs(study, choices)
         equations = tuple(fit_equation(design, choices, progress) for design in designs)
