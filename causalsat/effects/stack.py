@@ -11,10 +11,11 @@ from causalsat.effects.carried import Carried
 from causalsat.effects.rows import copied, show_value
 from causalsat.effects.statistic_names import stacked
 from causalsat.effects.table import CORE, EffectTable
+from causalsat.effects.uncertainty import refusals
 from causalsat.errors import OptionError
 
 _SAME_WEIGHTS = ("seed", "resampling", "n_boot", "data_hash")
-_OWN = ("unavailable", "supplied", "joint", "warnings", "interval")
+_OWN = ("unavailable", "supplied", "joint", "warnings", "interval", "refused_intervals")
 
 
 def concat(tables: Sequence[EffectTable]) -> EffectTable:
@@ -22,7 +23,8 @@ def concat(tables: Sequence[EffectTable]) -> EffectTable:
 
     Draws stay when all tables were resampled with the same weights (equal ``seed``, ``resampling``, ``n_boot`` and
     ``data_hash`` in their meta), influence values when they belong to the same rows (equal ``data_hash`` and n).
-    The covariance between rows of different tables is not known: NaN. Facts that differ move to ``meta["parts"]``.
+    The covariance between rows of different tables is not known: NaN. Facts that differ move to ``meta["parts"]``;
+    what a table refuses for its rows stays refused for these rows, with its reason.
     """
     if not tables:
         raise OptionError("concat() needs at least one table.")
@@ -32,7 +34,9 @@ def concat(tables: Sequence[EffectTable]) -> EffectTable:
     names = tuple(dict.fromkeys(name for table in tables for name in table.index_names))
     columns = {name: _stacked_index(tables, name) for name in names}
     columns |= {name: np.concatenate([table[name] for table in tables]) for name in CORE}
-    return freeze(names, columns | stacked(tables), _meta(tables), _carried(tables))
+    columns |= stacked(tables)
+    meta, refused = _meta(tables), _refused(tables, {name: columns[name].astype(str) for name in (*names, "term")})
+    return freeze(names, columns, meta | ({"refused_intervals": refused} if refused else {}), _carried(tables))
 
 
 def _stacked_index(tables: Sequence[EffectTable], name: str) -> np.ndarray:
@@ -119,9 +123,6 @@ def _meta(tables: Sequence[EffectTable]) -> dict[str, Any]:
         meta["supplied"] = supplied
     if any("warnings" in fact for fact in facts):
         meta["warnings"] = list(dict.fromkeys(text for fact in facts for text in fact.get("warnings", [])))
-    by_row = {k: why for f in facts for k, why in f.get("refused_intervals", {}).items() if isinstance(why, dict)}
-    if by_row and "refused_intervals" not in common:
-        meta["refused_intervals"] = by_row
     starts = np.cumsum([0, *(len(table) for table in tables)]).tolist()
     meta["unavailable"] = {
         str(int(row) + start): why for fact, start in zip(facts, starts) for row, why in fact["unavailable"].items()
@@ -134,3 +135,35 @@ def _meta(tables: Sequence[EffectTable]) -> dict[str, Any]:
     if any(len(part) > 3 for part in parts) or len(methods) > 1:
         meta["parts"] = parts
     return meta
+
+
+def _refused(tables: Sequence[EffectTable], words: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the tables refuse, kind by kind, each reason for the rows of the stack that it was given for."""
+    k = sum(len(table) for table in tables)
+    masks: dict[str, dict[str, np.ndarray]] = {}
+    start = 0
+    for table in tables:
+        for kind in table.meta.get("refused_intervals", {}):
+            for reason, meant in refusals(table, kind).items():
+                mask = masks.setdefault(kind, {}).setdefault(reason, np.zeros(k, dtype=bool))
+                mask[start : start + len(table)] |= meant
+        start += len(table)
+    found: dict[str, Any] = {}
+    for kind, reasons in masks.items():
+        told = [one for reason, mask in reasons.items() if mask.any() for one in _told(reason, mask, words)]
+        if told:
+            found[kind] = told[0] if len(told) == 1 else told
+    return found
+
+
+def _told(reason: str, mask: np.ndarray, words: dict[str, np.ndarray]) -> list[str | dict[str, Any]]:
+    """A refusal of some rows by values of one index column where these suffice, of all columns, or row by row."""
+    if mask.all():
+        return [reason]
+    for names in (*((name,) for name in words), tuple(words)):
+        rows = {name: list(dict.fromkeys(words[name][mask].tolist())) for name in names}
+        if np.array_equal(np.logical_and.reduce([np.isin(words[n], values) for n, values in rows.items()]), mask):
+            return [{"reason": reason, "rows": rows}]
+    return [
+        {"reason": reason, "rows": {name: [values[i]] for name, values in words.items()}} for i in np.flatnonzero(mask)
+    ]

@@ -84,22 +84,37 @@ def refusal(table: "EffectTable", kind: str, rows: np.ndarray | None = None) -> 
     """Why the estimator said that ``kind`` is wrong for these rows (positions; None: all); "" when it did not.
 
     ``meta["refused_intervals"]`` maps a kind of interval, "joint" for bands or "statistic" for the ratio to a standard
-    error, to its reason, or to {"reason": ..., "rows": {index column: [values]}} when it concerns some rows only.
+    error, to its reason, to {"reason": ..., "rows": {index column: [values]}} when it concerns some rows only, or to a
+    list of these.
     """
-    told = table.meta.get("refused_intervals", {}).get(kind)
-    if not told or isinstance(told, str):
-        return told or ""
-    return str(told["reason"]) if refused_rows(table, kind)[slice(None) if rows is None else rows].any() else ""
+    asked = slice(None) if rows is None else rows
+    return "; ".join(why for why, meant in refusals(table, kind).items() if meant[asked].any())
+
+
+def refusals(table: "EffectTable", kind: str) -> dict[str, np.ndarray]:
+    """Reason → (k,) bool: the rows for which the estimator refused ``kind``."""
+    told = table.meta.get("refused_intervals", {}).get(kind) or []
+    found: dict[str, np.ndarray] = {}
+    for one in told if isinstance(told, list) else [told]:
+        why, rows = (one, {}) if isinstance(one, str) else (str(one["reason"]), one["rows"])
+        found[why] = _meant(table, rows) | found.get(why, False)
+    return found
 
 
 def refused_rows(table: "EffectTable", kind: str) -> np.ndarray:
     """(k,) bool: the rows for which the estimator refused ``kind``; all of them where a table lost the column."""
-    told = table.meta.get("refused_intervals", {}).get(kind)
-    meant = np.full(len(table), bool(told))
-    if told and not isinstance(told, str):
-        for name, values in told["rows"].items():
-            if name in table.columns:
-                meant &= np.isin(table[name].astype(str), [str(value) for value in values])
+    meant = np.zeros(len(table), dtype=bool)
+    for rows in refusals(table, kind).values():
+        meant |= rows
+    return meant
+
+
+def _meant(table: "EffectTable", rows: Mapping[str, Any]) -> np.ndarray:
+    """(k,) bool: the rows with one of these values in each of these index columns."""
+    meant = np.ones(len(table), dtype=bool)
+    for name, values in rows.items():
+        if name in table.columns:
+            meant &= np.isin(table[name].astype(str), [str(value) for value in values])
     return meant
 
 
