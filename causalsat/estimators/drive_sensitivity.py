@@ -71,10 +71,10 @@ class DriveSensitivity:
     union : dict of str to list
         Columns method, treatment, low, high, breakdown, reason, breakdown_reason: the ends of the union of intervals
         over the box (the limit interval of DRIVE, the hull of the Anderson-Rubin set under the study's covariance),
-        NaN with its reason where there is none; and the smallest half-width, the same for all instruments, at which the union no longer
-        excludes the null (for "ar", at which the test no longer rejects it): infinite when four standard deviations
-        are not enough, NaN for a method without an interval. Where the null is excluded as long as there is an
-        interval, it is the half-width from which there is none, and ``breakdown_reason`` says why.
+        NaN with its reason where there is none; and the smallest half-width, the same for all instruments, at which
+        the union no longer excludes the null (for "ar", at which the test no longer rejects it): infinite when four
+        standard deviations are not enough, NaN for a method without an interval. Where the null is excluded as long
+        as there is an interval, it is the half-width from which there is none, and ``breakdown_reason`` says why.
     prior : dict of str to list
         Columns treatment, estimate, std_error, low, high of TSLS under a normal prior; empty without one.
     breakdown : dict of str to float
