@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from causalsat.errors import OptionError
-from causalsat.estimators.drive_fit import solve_drive
 from causalsat.estimators.drive_problem import DriveProblem
-from causalsat.inference.iv_rows import IvRows
+from causalsat.estimators.drive_spread import with_spread
 from causalsat.inference.options import Bootstrap
 from causalsat.inference.seam import Draws, bootstrap_draws, multiplier_draws
 from causalsat.progress import Progress
@@ -180,8 +179,9 @@ def recentred_draws(
     the units of the scheme are independent. The radius and the scale of the columns are those of the full sample.
 
     What is held in the draws (controls with ``refit=False`` or in designs too wide, absorbed effects, images, and all
-    of it with "multiplier") leaves residuals that are too small: the shifts from TSLS are then multiplied by the root
-    of the factor of the study's sandwich, n/(n - m - p) or that of its clusters, which ``notes`` tell.
+    of it with "multiplier") leaves residuals that are too small, multipliers and Bayesian weights of few clusters
+    spread too little: the shifts are then multiplied as in :func:`~causalsat.estimators.drive_spread.with_spread`,
+    which ``notes`` tell. The tails of few clusters are left to :func:`~causalsat.estimators.drive_spread.tail_factors`.
 
     Parameters
     ----------
@@ -233,7 +233,8 @@ def plain_draws(
 
     There the estimator is a smooth M-estimator, for which the plain basic bootstrap is valid. On unit scale each draw
     is scaled by its own standard deviations, on which a pseudo-true value depends at first order. Shifts, here from the
-    estimates themselves, are scaled as in :func:`recentred_draws` where controls or effects are held.
+    estimates themselves, are scaled as in :func:`recentred_draws`. Not for "multiplier", which holds A: the strength of
+    the instruments moves a pseudo-true value as much as the noise of the outcome does, or alone.
     """
     return _draws(problem, rho, bootstrap, seed, (first, count, progress), recentre=False)
 
@@ -254,7 +255,7 @@ def _draws(
     centre = scores.mean(axis=0)
     if bootstrap.scheme == "multiplier":
         found = _multiplier_draws(problem, rho, bootstrap, seed, wanted, scores - centre, recentre)
-        return _with_held(found, problem, rho, 0, recentre)
+        return with_spread(found, problem, rho, 0, recentre=recentre)
     m = rows.controls.shape[1]
     refit = bootstrap.refit and m > 0 and m + rows.q + rows.p + 1 <= WIDEST_REFIT
     controls = _orthonormal(rows.controls, rows.weights) if refit else rows.controls[:, :0]
@@ -276,36 +277,7 @@ def _draws(
         design, bootstrap, rows.sampling, seed=seed, first=first, count=count, progress=progress, **how
     )
     found = replace(found, refit=found.refit and (refit or m == 0))
-    return _with_held(found, problem, rho, controls.shape[1], recentre)
-
-
-def _with_held(draws: Draws, problem: DriveProblem, rho: float, refitted: int, recentre: bool) -> Draws:
-    """Shifts scaled for the parameters that were held, all but the ``refitted`` columns of the controls."""
-    factor, words = _held_factor(problem.rows, draws, refitted)
-    if factor == 1.0:
-        return draws
-    tsls = problem.b_tsls
-    centre = np.concatenate([tsls if recentre else solve_drive(problem, rho).b, tsls])
-    values = centre[None, :] + np.sqrt(factor) * (draws.values - centre[None, :])
-    flag = f"what was partialled out is held in the draws, so their shifts are multiplied by the root of {words}"
-    notes = draws.notes | {"held_factor": factor, "flags": (*draws.notes.get("flags", ()), flag)}
-    return replace(draws, values=values, notes=notes)
-
-
-def _held_factor(rows: IvRows, draws: Draws, refitted: int) -> tuple[float, str]:
-    """Factor of the study's sandwich on a variance whose residuals are net of held parameters, and it in words."""
-    whole = draws.scheme in ("cluster", "bayes", "multiplier") and rows.sampling.cluster is not None
-    counted = rows.n_partialled_clustered if whole else rows.n_partialled
-    held = counted - refitted
-    # Draws of whole clusters leave effects inside them as they were; what counts of those is one constant.
-    if held <= int(whole) or rows.dof == "none":
-        return 1.0, ""
-    n, k = rows.n, held + rows.p
-    if whole:
-        g = np.unique(np.asarray(rows.sampling.cluster)).size
-        factor = g / (g - 1.0) * (n - 1.0) / (n - k)
-        return factor, f"g/(g - 1) (n - 1)/(n - {k}) = {factor:.6g}, the factor of clustered covariances"
-    return n / (n - k), f"n/(n - {k}) = {n / (n - k):.6g}, the degrees of freedom left"
+    return with_spread(found, problem, rho, controls.shape[1], recentre=recentre)
 
 
 @functools.cache

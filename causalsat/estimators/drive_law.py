@@ -15,6 +15,7 @@ from causalsat.inference.options import Sandwich
 from causalsat.inference.resampling import counter_based, run_key
 
 LAW_STREAM, SCORE_STREAM, T_STREAM = 2_000_000_011, 2_000_000_033, 2_000_000_057
+DRAW_T_STREAM = 2_000_000_083
 _CLIP = 1e-12
 _NO_VARIANCE = "the variance of the moments does not exist under this covariance"
 
@@ -255,7 +256,7 @@ def law_normals(draws: int, q: int, seed: int, stream: int) -> np.ndarray:
         return np.asarray(jax.random.normal(key, (draws, q), jnp.float64))
 
 
-def t_factors(draws: int, df: float, seed: int) -> np.ndarray:
+def t_factors(draws: int, df: float, seed: int, stream: int = T_STREAM) -> np.ndarray:
     """(draws,) factors sqrt(df/chi2_df), one uniform each: what turns normal draws into draws of t(df).
 
     A longer request starts with the bits of a shorter one.
@@ -267,7 +268,7 @@ def t_factors(draws: int, df: float, seed: int) -> np.ndarray:
     from causalsat.kernels.precision import float64
 
     with float64(), counter_based():
-        key = jax.random.fold_in(run_key(seed), T_STREAM)
+        key = jax.random.fold_in(run_key(seed), stream)
         levels = np.asarray(jax.random.uniform(key, (draws,), jnp.float64)) + 2.0**-54
     return np.asarray(np.sqrt(0.5 * df / special.gammaincinv(0.5 * df, levels)))
 

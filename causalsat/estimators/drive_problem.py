@@ -7,7 +7,7 @@ import numpy as np
 
 from causalsat.errors import OptionError
 from causalsat.inference.iv_rows import IvRows
-from causalsat.inference.iv_weight import guard_invertible, weight_variance
+from causalsat.inference.iv_weight import weight_variance
 from causalsat.inference.options import Sandwich
 
 
@@ -99,7 +99,6 @@ def drive_problem(
     scale: str = "unit",
     shrink_to: str = "zero",
     metric: str = "tsls",
-    variance: np.ndarray | None = None,
     sandwich: Sandwich | None = None,
 ) -> DriveProblem:
     """The problem on unit or raw scale.
@@ -112,22 +111,18 @@ def drive_problem(
         "unit" divides outcome and treatments by their weighted standard deviations (denominator n); "raw" does not.
     shrink_to, metric : str
         See :class:`DriveProblem`.
-    variance : np.ndarray, optional
-        (q, q) robust variance of sqrt(n) Z'(y - X b_tsls)/n in raw units, for metric="gmm":
-        W = sigma^2 variance^{-1} with sigma^2 the mean squared TSLS residual.
     sandwich : Sandwich, optional
-        Covariance from which metric="gmm" takes that variance instead, without small-sample factor, so that
-        n j0/sigma^2 is Hansen's J.
+        Covariance that gives metric="gmm" the variance V of sqrt(n) Z'(y - X b_tsls)/n, without small-sample factor:
+        W = sigma^2 V^{-1} with sigma^2 the mean squared TSLS residual. n j0/sigma^2 is then Hansen's J; of
+        "classical" it is Sargan's statistic, which takes unequal weights for precisions.
 
     Raises
     ------
     OptionError
-        metric="gmm" with neither or both of ``variance`` and ``sandwich``.
+        metric="gmm" without ``sandwich``.
     DataError, NumericalError
         A variance of the moments without an inverse, as with no more clusters than instruments.
     """
-    if metric == "gmm" and (variance is None) == (sandwich is None):
-        raise OptionError('metric="gmm" needs the variance of the moments or the covariance that gives it.')
     sd_y, sd_x = 1.0, np.ones(rows.p)
     if scale == "unit":
         sd_y = float(np.sqrt(np.mean(rows.weights * rows.y**2)))
@@ -136,12 +131,9 @@ def drive_problem(
     moments = scaled.moments
     if metric == "tsls":
         return DriveProblem(scaled, np.linalg.inv(moments.L), moments.B, moments.w, shrink_to, metric, sd_y, sd_x)
-    flags: tuple[str, ...] = ()
-    if sandwich is not None:
-        variance, flags = weight_variance(scaled, moments.b_tsls, sandwich)
-    else:
-        variance = np.asarray(variance) / sd_y**2
-        guard_invertible(scaled, variance)
+    if sandwich is None:
+        raise OptionError('metric="gmm" needs sandwich=, the covariance that gives the variance of the moments.')
+    variance, flags = weight_variance(scaled, moments.b_tsls, sandwich)
     spread = float(np.mean(scaled.weights * scaled.residuals(moments.b_tsls) ** 2))
     root = np.sqrt(spread) * np.linalg.inv(np.linalg.cholesky(variance))
     turn = root @ moments.L

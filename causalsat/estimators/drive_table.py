@@ -10,6 +10,7 @@ from causalsat.effects.table import EffectTable
 from causalsat.estimators.drive_equation import Equation
 from causalsat.estimators.drive_options import DriveChoices
 from causalsat.estimators.drive_problem import DriveProblem
+from causalsat.estimators.drive_spread import tail_factors
 from causalsat.estimators.drive_words import (
     ASSUMPTIONS,
     LIMIT_REASON,
@@ -35,6 +36,10 @@ _OF_DRIVE = {"percentile": PERCENTILE_REASON, "bca": PERCENTILE_REASON, "normal"
 REFUSED: dict[str, Any] = {
     kind: {"reason": reason, "rows": {"method": ["drive"]}} for kind, reason in _OF_DRIVE.items()
 } | {"joint": NO_BANDS}
+MULTIPLIERS_ABOVE = (
+    "multipliers hold the strength of the instruments, on which a pseudo-true value depends, as it is: use "
+    'Bootstrap(n, "cluster") with clusters, "bayes" or "iid"'
+)
 SET_ONLY = "a set inverts a test and has no point estimate"
 _PERFECT = (
     "the treatments fit the outcome exactly: no residual variance is left from which a standard error could be made"
@@ -145,7 +150,9 @@ def drive_rows(equation: Equation, choices: DriveChoices) -> list[Row]:
     if equation.radius.above:
         why = LIMIT_REASON + "; its bootstrap interval needs inference=Bootstrap(...)"
         shifts = None
-        if equation.draws is not None:
+        if equation.draws is not None and equation.draws.scheme == "multiplier":
+            why = f"{LIMIT_REASON}; {MULTIPLIERS_ABOVE}"
+        elif equation.draws is not None:
             shifts = problem.to_raw(equation.draws.values[:, : problem.rows.p] - fit.b[None, :])
         return _drive_kind(equation, choices, "pseudo_true", estimate, shifts, why)
     for kind in choices.intervals:
@@ -230,12 +237,13 @@ def _drive_kind(
     """Rows of one interval from ``shifts`` (b, p), draws of estimate minus truth in raw units."""
     if shifts is None:
         return [_no_interval(equation, j, float(b), kind, why) for j, b in enumerate(estimate)]
-    draws = estimate[None, :] + shifts
+    # With clusters the draws have the tails of a t law, whose own sd is not the standard error that it multiplies.
     if kind == "limit" and equation.law is not None:
-        # With clusters the draws have the tails of a t law, whose own sd is not the standard error that it multiplies.
         error = equation.problem.to_raw(equation.law.sd) / np.sqrt(equation.rows.n)
     else:
         error = np.nanstd(shifts, axis=0, ddof=1)
+        shifts = _with_tails(equation, shifts)
+    draws = estimate[None, :] + shifts
     made = interval("basic", estimate, error, level=choices.level, draws=draws, null=choices.null)
     note = "" if kind == "limit" else _draws_note(equation, choices)
     return [
@@ -260,12 +268,18 @@ def _recentred_shifts(problem: DriveProblem, draws: Draws) -> np.ndarray:
     return problem.to_raw(draws.values[:, : problem.rows.p] - problem.b_tsls[None, :])
 
 
+def _with_tails(equation: Equation, shifts: np.ndarray) -> np.ndarray:
+    """(b, p) shifts of the equation's draws with t(g - 1) tails where g clusters were drawn, as Wald rows have."""
+    return shifts if equation.draws is None else shifts * tail_factors(equation.rows, equation.draws)
+
+
 def _tsls_draws(equation: Equation, b: np.ndarray) -> np.ndarray | None:
     """(b, p) TSLS under the same resamples, when the solver's metric is TSLS."""
     problem, draws = equation.problem, equation.draws
     if draws is None or problem.metric != "tsls":
         return None
-    return np.asarray(b[None, :] + problem.to_raw(draws.values[:, problem.rows.p :] - problem.b_tsls[None, :]))
+    shifts = problem.to_raw(draws.values[:, problem.rows.p :] - problem.b_tsls[None, :])
+    return np.asarray(b[None, :] + _with_tails(equation, shifts))
 
 
 def _no_interval(equation: Equation, j: int, estimate: float, kind: str, why: str, method: str = "drive") -> Row:

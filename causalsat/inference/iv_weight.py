@@ -10,6 +10,11 @@ from causalsat.inference.meat import cluster_sizes
 from causalsat.inference.options import Sandwich
 
 _SINGULAR = 1e-10
+_CLUSTERS_PER_INSTRUMENT = 5
+_COVERAGE = (
+    "with 6 instruments, 95% intervals of simulated studies held the truth in .54 to .63 of them with 8 clusters, .70 "
+    "to .76 with 12 and .82 to .87 with 25, those of TSLS in .84 to .93"
+)
 
 
 def weight_variance(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -33,7 +38,7 @@ def weight_variance(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> tuple[np
     variance : np.ndarray
         (q, q) float64 positive definite.
     flags : tuple of str
-        What was replaced.
+        What was replaced, and that there are fewer than 5 clusters per instrument, when intervals cover too little.
 
     Raises
     ------
@@ -55,24 +60,15 @@ def weight_variance(rows: IvRows, b: np.ndarray, sandwich: Sandwich) -> tuple[np
     size = float(np.linalg.eigvalsh(independent)[-1])
     white = rows.n * pair_sum(scores / rows.n, sandwich, rows.sampling).matrix
     values, vectors = np.linalg.eigh(0.5 * (white + white.T))
-    flags: tuple[str, ...] = ()
+    flags = _few_clusters(rows, sandwich)
     lost = values <= _SINGULAR * size
     if lost.any() and sandwich.kind in INDEFINITE:
         values = np.where(lost, np.einsum("ik,ij,jk->k", vectors, independent, vectors), values)
-        flags = (_replaced(sandwich.kind, int(lost.sum()), rows.q),)
+        flags += (_replaced(sandwich.kind, int(lost.sum()), rows.q),)
     if not (values > _SINGULAR * size).all():
         raise NumericalError(_singular(rows))
     half = moments.L @ (vectors * np.sqrt(values)[None, :])
     return half @ half.T, flags
-
-
-def guard_invertible(rows: IvRows, variance: np.ndarray) -> None:
-    """A NumericalError unless ``variance`` (q, q), with the instruments made orthonormal, has an inverse."""
-    lower = rows.moments.L
-    white = np.linalg.solve(lower, np.linalg.solve(lower, variance).T)
-    values = np.linalg.eigvalsh(0.5 * (white + white.T)) if np.isfinite(white).all() else np.zeros(1)
-    if not values[0] > _SINGULAR * values[-1]:
-        raise NumericalError(_singular(rows))
 
 
 def guard_clusters_of_weight(rows: IvRows, sandwich: Sandwich) -> None:
@@ -86,6 +82,22 @@ def guard_clusters_of_weight(rows: IvRows, sandwich: Sandwich) -> None:
             'one: more clusters than instruments are needed. Use metric="tsls", a finer cluster column or fewer '
             "instruments."
         )
+
+
+def _few_clusters(rows: IvRows, sandwich: Sandwich) -> tuple[str, ...]:
+    """What to know about a clustered weight of many instruments; of two ways the one with fewer clusters counts."""
+    if sandwich.kind not in ("cluster", "twoway"):
+        return ()
+    second = rows.sampling.second if sandwich.kind == "twoway" else None
+    g = min(cluster_sizes(codes).size for codes in (rows.sampling.cluster, second) if codes is not None)
+    if g >= _CLUSTERS_PER_INSTRUMENT * rows.q:
+        return ()
+    return (
+        f'metric="gmm" weighs {rows.q} instruments by a variance from {g} clusters, fewer than '
+        f"{_CLUSTERS_PER_INSTRUMENT} per instrument: the weight fits the noise, and intervals around the estimate "
+        f"cover too little ({_COVERAGE}); the limit law and the draws take the weight as known. Use "
+        'metric="tsls", a finer cluster column or fewer instruments',
+    )
 
 
 def _replaced(kind: str, lost: int, q: int) -> str:

@@ -30,7 +30,7 @@ def clustered(y, X, Z, C, weights=None, **given) -> IvRows:
 
 def radius(rows: IvRows, rule, sandwich="hc1", environments=None, fine=None, **problem) -> RadiusReport:
     return choose_radius(
-        drive_problem(rows, **problem), rule, fine or DriveOptions(), Sandwich(sandwich), seed=0,
+        drive_problem(rows, sandwich=Sandwich(sandwich), **problem), rule, fine or DriveOptions(), Sandwich(sandwich), seed=0,
         environments=environments,
     )  # fmt: skip
 

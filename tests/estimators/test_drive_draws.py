@@ -10,7 +10,7 @@ from causalsat.estimators.drive_draws import DriveMoments, plain_draws, recentre
 from causalsat.estimators.drive_fit import solve_drive
 from causalsat.estimators.drive_problem import DriveProblem, drive_problem
 from causalsat.inference.iv_rows import IvRows
-from causalsat.inference.options import Bootstrap
+from causalsat.inference.options import Bootstrap, Sandwich
 from causalsat.inference.resampling import resampling_weights
 from causalsat.inference.sampling import Sampling
 from causalsat.kernels import replicates
@@ -93,8 +93,7 @@ def test_draws_are_explicit_refits(name, target):
 
 def test_the_weight_matrix_of_gmm_is_held():
     rows = rows_of()
-    variance = rows.Z.T @ rows.Z / N + 0.2
-    problem = drive_problem(rows, metric="gmm", variance=variance)
+    problem = drive_problem(rows, metric="gmm", sandwich=Sandwich("hc1"))
     weights = resampling_weights(Bootstrap(60), rows.sampling, seed=3, count=6)
     draws = recentred_draws(problem, RHO, Bootstrap(60), seed=3)
     assert_allclose(draws.values[:6], [refitted(problem, w, True) for w in weights], rtol=1e-10, atol=1e-10)

@@ -217,17 +217,12 @@ def test_homoskedastic_moments_are_those_of_the_simulated_law(target, p):
 
 def test_optimal_metric_makes_the_moments_spherical():
     rows = study(spread=True)
-    problem = drive_problem(rows, metric="gmm", variance=gmm_variance(rows))
+    problem = drive_problem(rows, metric="gmm", sandwich=Sandwich("hc0"))
     rho = 0.5 * float(problem.A[0, 0])
     law = limit_law(problem, rho, Sandwich("hc0"), n_law=200_000, seed=3)
     mean, covariance = homoskedastic_moments(problem, rho)
     assert law.draws.mean() == pytest.approx(mean[0], abs=0.02 * np.sqrt(covariance[0, 0]))
     assert law.draws.var() == pytest.approx(covariance[0, 0], rel=0.02)
-
-
-def gmm_variance(rows: IvRows) -> np.ndarray:
-    scores = rows.residuals(rows.moments.b_tsls)[:, None] * rows.Z
-    return scores.T @ scores / rows.n
 
 
 def same_law_as_tsls(problem: DriveProblem, rho: float) -> None:

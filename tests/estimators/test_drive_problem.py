@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from causalsat.checks.iv_validity import hansen
+import causalsat as cs
+from causalsat.checks.iv_validity import hansen, sargan
 from causalsat.errors import DataError, FewClustersWarning, NumericalError, OptionError
 from causalsat.estimators.drive_problem import drive_problem
 from causalsat.inference.iv_rows import IvRows
@@ -86,17 +87,47 @@ def test_two_ways_of_few_clusters_have_a_weight(seed):
     variance, flags = weight_variance(rows, rows.moments.b_tsls, Sandwich("twoway"))
     white = np.linalg.solve(rows.moments.L, np.linalg.solve(rows.moments.L, variance).T)
     assert np.linalg.eigvalsh(white)[0] > 1e-4
-    assert all("two-way variance of the moments" in flag for flag in flags)
+    assert "from 7 clusters" in flags[0]
+    assert all("two-way variance of the moments" in flag for flag in flags[1:])
 
 
-def test_a_given_variance_is_guarded_too():
+def test_a_weight_needs_a_covariance_and_residuals():
     rows = study()
-    with pytest.raises(NumericalError, match="singular or not finite"):
-        drive_problem(rows, metric="gmm", variance=np.ones((4, 4)))
-    with pytest.raises(NumericalError, match="singular or not finite"):
-        drive_problem(rows, metric="gmm", variance=np.full((4, 4), np.nan))
-    with pytest.raises(OptionError, match="needs the variance"):
+    with pytest.raises(OptionError, match="needs sandwich="):
         drive_problem(rows, metric="gmm")
     exact = replace(rows, y=np.zeros(N))
     with pytest.raises(NumericalError, match="residuals vanish"):
         drive_problem(exact, scale="raw", metric="gmm", sandwich=Sandwich("hc1"))
+
+
+@pytest.mark.filterwarnings("ignore::causalsat.errors.FewClustersWarning")
+def test_fewer_than_five_clusters_per_instrument_are_told():
+    def flags(first, second=None, kind="cluster", q=4):
+        codes = {"cluster": np.arange(N) % first, "second": None if second is None else np.arange(N) // (N // second)}
+        return drive_problem(study(q=q, **codes), metric="gmm", sandwich=Sandwich(kind)).flags
+
+    (text,) = flags(19)
+    assert "weighs 4 instruments by a variance from 19 clusters, fewer than 5 per instrument" in text
+    assert "cover too little" in text
+    assert flags(20) == ()
+    assert flags(4, q=1, kind="hc1") == ()
+    assert "from 16 clusters" in flags(40, 16, "twoway")[0]
+    assert flags(40, 25, "twoway") == ()
+
+
+def test_the_flag_of_few_clusters_reaches_meta_and_summary():
+    data, _ = iv(n=N, q=4, seed=0, clusters=12, concentration=4000.0)
+    names = [f"z{k + 1}" for k in range(4)]
+    roles = {"outcome": "y", "treatment": "x", "instruments": names, "cluster": "cluster"}
+    with pytest.warns(FewClustersWarning):
+        result = cs.drive(data, **roles, metric="gmm", n_boot=0, sets=())
+    assert any("from 12 clusters, fewer than 5 per instrument" in text for text in result.meta["flags"])
+    assert "fewer than 5 per instrument" in " ".join(str(result.summary()).split())
+
+
+def test_with_unequal_weights_the_classical_metric_gives_sargans_statistic_and_not_hansens():
+    rows = study(weights=np.random.default_rng(1).uniform(0.3, 2.0, N))
+    problem = drive_problem(rows, metric="gmm", sandwich=Sandwich("classical"))
+    spread = np.mean(problem.rows.weights * problem.rows.residuals(problem.rows.moments.b_tsls) ** 2)
+    assert N * problem.j0 / spread == pytest.approx(sargan(rows).statistic, rel=1e-9)
+    assert N * problem.j0 / spread != pytest.approx(hansen(rows, Sandwich("classical")).statistic, rel=1e-3)

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from causalsat.estimators.drive_fit import default_grid, fast_fit, solve_drive, solve_path
 from causalsat.estimators.drive_problem import drive_problem
 from causalsat.inference.iv_rows import IvRows
+from causalsat.inference.options import Sandwich
 from causalsat.inference.sampling import Sampling
 
 
@@ -71,7 +72,7 @@ def test_what_must_not_matter_does_not(choices):
     g = np.random.default_rng(1)
     given = dict(choices)
     if "metric" in choices:
-        given["variance"] = np.cov(Z, rowvar=False)
+        given["sandwich"] = Sandwich("hc1")
     b = coefficients(y, X, Z, C, **given)
     close = {"rtol": 1e-10, "atol": 1e-12}
     shift = g.normal(size=3)
@@ -85,8 +86,6 @@ def test_what_must_not_matter_does_not(choices):
     assert_allclose(coefficients(y[twice], X[twice], Z[twice], C[twice], **given), b, **close)
     assert_allclose(coefficients(y, X, Z, C, np.full(y.size, 3.0), **given), b, **close)
     mix = g.normal(size=(4, 4))
-    if "metric" in choices:
-        given["variance"] = mix.T @ given["variance"] @ mix
     assert_allclose(coefficients(y, X, Z @ mix, C, **given), b, **close)
 
 
@@ -146,7 +145,7 @@ def test_no_radius_is_tsls_for_every_target_and_metric():
     rows = rows_of(*raw())
     for target in ("zero", "ols"):
         for metric in ("tsls", "gmm"):
-            problem = drive_problem(rows, shrink_to=target, metric=metric, variance=rows.Z.T @ rows.Z / rows.n)
+            problem = drive_problem(rows, shrink_to=target, metric=metric, sandwich=Sandwich("hc1"))
             fit = solve_drive(problem, 0.0)
             assert_allclose(fit.b, problem.b_tsls, rtol=1e-12)
             assert fit.lam == 0.0
