@@ -117,9 +117,15 @@ def functional_rows(
     for a quantile. A functional F of the average distributions has estimate F(m+) - F(m-), with m the monotone curves
     of cell means over [(k - 1)/200, k/200], and draws F(m+ + nu+) - F(m- + nu-); the test and the symmetric interval
     use the draws less the estimate (recentred), times the t factor, and the standard error is their standard
-    deviation. W2 = (int tau^2)^1/2 has no standard error: its test compares int tau^2 with int G^2, and
+    deviation. W2 = (int tau^2)^1/2, of the cell means alone (without the spread within cells, so a little short where
+    the top cell is wide), has no standard error: its test compares int tau^2 with int G^2, and
     [max(0, W2 - c), W2 + c] with c the quantile of (int G^2)^1/2 covers by the triangle inequality, at zero and away
     from it.
+
+    Averages of quantile functions of draws depend on how many draws units have: few draws reach less far into a tail.
+    Where the two sides differ in that, so do these functionals and W2, without any effect: of lognormal(0, 1) units
+    the variance of the average is 3.89 with 100 draws, 3.98 with 130 and 4.67 with very many (spread within cells is
+    overstated by .01 of this at 130). Many units see such differences; more draws lessen them.
 
     In a fuzzy design linear functionals, unit-level ones and w2 are per unit of treatment; the others are the
     difference of the two average distributions (the effect of being on the treated side).
@@ -293,16 +299,11 @@ def _curve_row(f: Functional, context: _Context) -> FunctionalRow:
 
 
 def _w2_row(f: Functional, context: _Context) -> FunctionalRow:
-    """W2 in 201 coordinates: the cell means, and the root mean square within cells along one shape for all units."""
+    """W2 of the cell means: each is linear in the average quantile functions, so it is zero where those are equal."""
     fit = context.fit
-    curves, within = context.curves(), context.beside(f)
-    further = 0.0 if within is None else float(within[0] - within[1]) ** 2
-    estimate = math.sqrt(float(((curves[0] - curves[1]) ** 2).mean()) + further) / abs(fit.first_stage)
-    effects = context.draws.effect
-    square = (effects[:, context.midpoints()] ** 2).mean(axis=1)
-    if within is not None:
-        square += effects[:, fit.n_quantiles + context.columns.beside[f.name]] ** 2
-    size = np.sqrt(square) * context.factor()
+    curves = context.curves()
+    estimate = math.sqrt(float(((curves[0] - curves[1]) ** 2).mean())) / abs(fit.first_stage)
+    size = np.sqrt((context.draws.effect[:, context.midpoints()] ** 2).mean(axis=1)) * context.factor()
     size = np.sort(size[np.isfinite(size)])
     c = critical_value(size, context.level)
     return FunctionalRow(

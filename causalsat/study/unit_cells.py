@@ -23,15 +23,20 @@ class UnitCells:
     means : ndarray (n, K) float64
         Mean of each unit's quantile function over each of the K cells, in the outcome's unit; NaN without draws.
     variance : ndarray (n,) float64
-        Variance of each unit: what the cells hold within them is this less the variance between their means.
+        Variance of each unit's draws (divided by their number).
+    plain : ndarray (n, K) float64 or None
+        Means before a correction for small samples, where ``means`` are corrected: what the cells hold within them is
+        the variance less that between these, for both are of the draws as they are.
     """
 
     means: np.ndarray
     variance: np.ndarray
+    plain: np.ndarray | None = None
 
     def within(self, widths: np.ndarray) -> np.ndarray:
         """(n,) mean square of the quantile function around its cell means, cells of ``widths`` (K,) summing to one."""
-        away = self.means - (self.means @ widths)[:, None]
+        means = self.means if self.plain is None else self.plain
+        away = means - (means @ widths)[:, None]
         left = self.variance - (away**2) @ widths
         # Fewer draws than cells leave rounding alone inside them, of either sign.
         return np.where(left > 1e-12 * self.variance, left, 0.0)
@@ -40,7 +45,11 @@ class UnitCells:
         """The same over the cells of ``coarse`` (K' + 1,), each of them an edge of these cells ``edges`` (K + 1,)."""
         widths = np.diff(edges)
         first = np.searchsorted(edges, coarse[:-1])
-        return UnitCells(np.add.reduceat(self.means * widths, first, axis=1) / np.diff(coarse), self.variance)
+
+        def wider(means: np.ndarray) -> np.ndarray:
+            return np.asarray(np.add.reduceat(means * widths, first, axis=1) / np.diff(coarse))
+
+        return UnitCells(wider(self.means), self.variance, None if self.plain is None else wider(self.plain))
 
 
 def cell_means(draws: UnitDraws, edges: np.ndarray, *, small_sample: str | None = None) -> UnitCells:
@@ -64,7 +73,8 @@ def cell_means(draws: UnitDraws, edges: np.ndarray, *, small_sample: str | None 
     -------
     UnitCells
     """
-    found = UnitCells(np.full((len(draws), edges.size - 1), np.nan), np.full(len(draws), np.nan))
+    empty = np.full((len(draws), edges.size - 1), np.nan)
+    found = UnitCells(empty, np.full(len(draws), np.nan), None if small_sample is None else empty.copy())
     tables: dict[int, np.ndarray] = {}
     for block in draws.blocks():
         shares = (
@@ -78,7 +88,8 @@ def cell_means(draws: UnitDraws, edges: np.ndarray, *, small_sample: str | None 
             means = away @ _step_coefficients(away.shape[1], edges).T
         else:
             means = _plain(away, block.sizes, edges)
-        if small_sample == "half":
+        if found.plain is not None:
+            found.plain[block.rows] = means + centre[:, None]
             _correct(means, block, away, edges, tables)
         found.means[block.rows] = means + centre[:, None]
         square = np.einsum("ij,ij->i", away, away) / away.shape[1]

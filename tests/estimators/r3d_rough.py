@@ -95,6 +95,17 @@ def lognormal_draws(shift=0.0, wider=0.0, k=50):
     return draws
 
 
+def lopsided_draws(right, left):
+    """Draws of one lognormal everywhere, ``right`` of them per unit on one side of zero and ``left`` on the other."""
+
+    def draws(rng, x):
+        z = np.exp(rng.standard_normal((x.size, max(right, left))))
+        taken = np.where(x >= 0.0, right, left)
+        return np.where(np.arange(z.shape[1]) < taken[:, None], z, np.nan)
+
+    return draws
+
+
 def shifted_draws(shift, k=50):
     """Normal draws whose location jumps by ``shift`` at zero: W2 is |shift| whatever the number of draws."""
 

@@ -125,9 +125,11 @@ def test_variance_and_w2_of_the_average_where_units_differ_in_scale():
     for side in ("above", "below"):
         # One shape for all units: the variance of the average is that shape's, at the average scale.
         expected = per_unit * getattr(rows["mean"], side) ** 2
-        assert expected < getattr(rows["variance"], side) < 1.01 * expected
-    spread = math.sqrt((shape**2).mean()) / shape.mean()
-    assert rows["w2"].estimate == pytest.approx(rows["mean"].estimate * spread, rel=1e-3)
+        assert getattr(rows["variance"], side) == pytest.approx(expected, rel=1e-9)
+    # W2 is of the cell means.
+    cells = shape.reshape(200, -1).mean(axis=1)
+    spread = math.sqrt((cells**2).mean()) / shape.mean()
+    assert rows["w2"].estimate == pytest.approx(rows["mean"].estimate * spread, rel=1e-9)
 
 
 def test_gini_of_units_that_are_lognormal():
@@ -233,6 +235,19 @@ def test_w2_is_zero_when_the_curves_are_equal_and_only_then():
     assert moved["w2"].estimate == pytest.approx(2.0, abs=1e-9)
     assert math.isnan(moved["w2"].std_error) and "not normal" in moved["w2"].reason
     assert moved["w2"].conf_low > 1.5 and moved["w2"].p_value == 1 / 200
+
+
+def test_w2_is_zero_where_averages_are_equal_and_units_are_not():
+    levels = (np.arange(800) + 0.5) / 800
+    share = (2.0 * np.arange(400) + 1.0) / 800
+    ones = (levels[None, :] > 1.0 - share[:, None]).astype(float)
+    x = np.concatenate([-1.0 + np.arange(400) / 401, np.arange(400) / 401])
+    # Left every unit is uniform on (0, 1); right units are zeros and ones, and their shares of ones are uniform.
+    z = np.concatenate([np.tile(levels, (400, 1)), ones])
+    rows, _ = rows_of(units(x, z), ("w2", "sd"), 5.0, order=0, kernel="uniform")
+    assert rows["w2"].estimate < 1e-12 and rows["w2"].p_value == 1.0 and rows["w2"].conf_low == 0.0
+    # Spread within cells of the zeros and ones is no spread of their average: at most this much is added.
+    assert abs(rows["sd"].estimate) < 2e-3
 
 
 def test_recentring_and_order_statistics():

@@ -109,6 +109,18 @@ def test_jackknife_of_cells_corrects_the_variance_of_the_average(n):
     assert corrected < 0.5 * short
 
 
+@pytest.mark.parametrize("n", [99, 101, 150, 400])
+def test_spread_within_cells_is_that_of_the_draws_under_the_jackknife(n):
+    z = np.random.default_rng(n).lognormal(size=(50, n))
+    plain, half = (cell_means(matrix_draws(z)[0], EDGES, small_sample=s) for s in (None, "half"))
+    assert (plain.within(WIDTHS) > 0.0).all() and plain.plain is None
+    np.testing.assert_array_equal(half.within(WIDTHS), plain.within(WIDTHS))
+    assert not np.allclose(half.means, plain.means)
+    coarse = EDGES[::2]
+    first, second = (cells.merged(EDGES, coarse) for cells in (plain, half))
+    np.testing.assert_array_equal(second.within(np.diff(coarse)), first.within(np.diff(coarse)))
+
+
 def test_cells_of_given_quantiles_integrate_the_line_between_them():
     levels = np.array([0.103, 0.25, 0.5, 0.9])
     values = np.array([[0.0, 1.0, 1.5, 7.0], [2.0, 2.0, 2.0, 2.0]])
