@@ -21,13 +21,13 @@ _FAULTS = (
 def curve_functional(f: Functional, values: np.ndarray, beside: np.ndarray | None = None) -> np.ndarray:
     """(...) functional of quantile functions whose means over [(k - 1)/200, k/200] are (..., 200); NaN without one.
 
-    Integrals over (0, 1) are means over the 200 cells. ``beside`` (...) adds what cells hide. For variance and sd it is
-    the root mean square of a unit's quantile function around its cell means, averaged over units, and its square is
-    added: the average's own where the quantile functions of units are shifts and multiples of one, else more (the norm
-    of an average is at most the average norm). For shares at a level inside a cell it is the integral from the start
-    of that cell. "exceed" is one less the level at which the L2 projection of the curve on
-    nondecreasing functions, linear between the midpoints, reaches the threshold. Callables get the cell means and the
-    midpoints.
+    Integrals over (0, 1) are means over the 200 cells. ``beside`` (...) adds what cells hide. For variance and sd it
+    is the mean square of a unit's quantile function around its cell means, averaged over units: the average's own
+    where the quantile functions of units differ by a shift, else a little more, chance in the draws of a cell
+    included. That chance makes up for a part of the spread that few draws miss in a long tail. For shares at a level
+    inside a cell it is the integral from the start of that cell. "exceed" is one less the level at which the L2
+    projection of the curve on nondecreasing functions, linear between the midpoints, reaches the threshold. Callables
+    get the cell means and the midpoints.
     """
     if f.kind == "callable":
         return _called(f, values)
@@ -36,7 +36,7 @@ def curve_functional(f: Functional, values: np.ndarray, beside: np.ndarray | Non
     mean = values.mean(axis=-1)
     if f.kind in ("variance", "sd"):
         variance = ((values - mean[..., None]) ** 2).mean(axis=-1)
-        variance = variance if beside is None else variance + np.maximum(beside, 0.0) ** 2
+        variance = variance if beside is None else variance + np.maximum(beside, 0.0)
         return np.asarray(variance if f.kind == "variance" else np.sqrt(variance))
     scale = np.where(mean > 0.0, mean, 1.0)
     if f.kind == "gini":

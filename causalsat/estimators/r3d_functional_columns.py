@@ -28,9 +28,9 @@ class FunctionalColumns:
     curve : int or None
         First of the 200 columns that hold the means of the quantile functions over the cells [(k - 1)/200, k/200].
     beside : dict of str to int
-        Name of a functional of the average distributions -> the column it needs besides: root mean square of a
-        unit's quantile function around its cell means (variance and sd), or the integral over a part of a cell (shares
-        at levels between two cells).
+        Name of a functional of the average distributions -> the column it needs besides: mean square of a unit's
+        quantile function around its cell means (variance and sd), or the integral over a part of a cell (shares at
+        levels between two cells).
     undefined : dict of str to np.ndarray
         Name -> (n,) bool, units that rule the functional out when they are in the window.
     why : dict of str to str
@@ -107,8 +107,7 @@ def _curve_columns(functionals: Sequence[Functional], design: Any) -> tuple[np.n
     spread = [f.name for f in functionals if f.kind in ("variance", "sd")]
     if spread:
         beside = dict.fromkeys(spread, CELLS.size - 1)
-        # The root is averaged, not the square: chance in the few draws of a unit would count as spread in a square.
-        parts.append(np.sqrt(coarse.within(np.diff(CELLS)))[:, None])
+        parts.append(coarse.within(np.diff(CELLS))[:, None])
     for name, p in between.items():
         beside[name] = sum(part.shape[1] for part in parts)
         taken = (edges[:-1] >= CELLS[int(np.floor(p * MIDPOINTS.size))]) & (edges[1:] <= p)
