@@ -5,12 +5,12 @@ own. ``CAUSALSAT_BENCH_SHORT=1`` takes a tenth of the rows, checks answers and g
 
 Measured on two AMD EPYC cores shared with other work, one BLAS thread, CPU seconds, B=999, weights included:
 
-- one fit at n=1e4 from raw arrays: 0.30, 0.44, 0.76 ms for d=1, 3, 10 against 32, 38, 80 ms for CVXPY: 109, 86, 105 times;
-- pairs, 16 columns: n=1e4 0.15 s, a fit 0.028 s: 5.5 fits; n=1e5 1.7-1.8 s, a fit 0.27-0.29 s: 6.2 fits, 160 times
-  faster than 999 fits but only 3 times faster than a NumPy loop over weighted Grams; the aims were 2 fits and 15 times.
-  The float64 product alone takes 0.8 s at n=1e5 and the weights 0.5 s;
-- 200 clusters, n=1e5, 16 columns: 0.035 s, 0.11 fits; d=64 with 80 instruments: 1.0 s, 0.22 fits of 4.6 s;
-- peak memory above the data at n=1e5: 0.8 GB for pairs, 0.3 GB for clusters, 0.5 GB for d=64; first calls 1 to 5 s.
+- one fit at n=1e4 from raw arrays: 0.18, 0.33, 0.62 ms for d=1, 3, 10 against 34, 39, 89 ms for CVXPY: 190, 120, 145 times;
+- pairs, 16 columns: n=1e4 0.12-0.2 s, a fit 0.030 s: 4 to 6 fits; n=1e5 1.35-1.7 s (1.0 s wall), a fit 0.27-0.32 s: 4.2 to
+  5.5 fits, 190 times faster than 999 fits but only 3 to 4 times faster than a NumPy loop over weighted Grams; the aims were
+  2 fits and 15 times. The float64 product alone takes 0.75 s at n=1e5, the weights 0.3 s;
+- 200 clusters, n=1e5, 16 columns: 0.028 s, 0.09 fits; d=64 with 80 instruments: 0.95 s, 0.19 fits of 4.9 s;
+- peak memory above the data at n=1e5: 0.6 GB for pairs, 0.25 GB for clusters, 0.4 GB for d=64; first calls 1 to 4 s.
 """
 
 import json
