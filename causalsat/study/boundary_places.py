@@ -50,6 +50,7 @@ def _degrees(values: Any, argument: str) -> np.ndarray:
 
 
 def checked(lonlat: np.ndarray) -> np.ndarray:
+    """(n, 2) degrees with longitudes in [-180, 180]; rows without coordinates are NaN, impossible ones a DataError."""
     good = np.isfinite(lonlat).all(axis=1)
     beyond = np.flatnonzero(good & ((np.abs(lonlat[:, 1]) > 90.0) | (np.abs(lonlat[:, 0]) > 360.0)))
     if beyond.size:
