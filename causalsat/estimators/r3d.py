@@ -119,9 +119,9 @@ def r3d(
         "half" for the generalised jackknife.
     functionals : str, callable or sequence, default ("mean",)
         "mean", "variance", "sd", "iqr", "range(a,b)", "gini", "lorenz(p)", "share_top(p)", "share_bottom(p)",
-        "exceed", "w2", with prefix "unit:" for the functional of the unit's own distribution. Intervals of "variance", "sd" and "w2" of
-        averages cover less than they say where tails are long and units have few draws (lognormal, 1000 draws: .84,
-        .85 and .77 at .95), since draws miss a part of the tail.
+        "exceed", "w2", with prefix "unit:" for the functional of the unit's own distribution. Intervals of
+        "variance", "sd" and "w2" of averages cover less than they say where tails are long and units have few draws
+        (lognormal, 1000 draws: .84, .85 and .77 at .95), since draws miss a part of the tail.
     thresholds : float or sequence of float, default ()
         Levels z of "exceed": the share of draws above z, a row "unit:exceed(z)" for each.
     tests : str or sequence of str, default ("nullity", "homogeneity")
